@@ -1,0 +1,1 @@
+"""What the operator declares: TOML in, a checked and frozen model out."""

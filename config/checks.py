@@ -1,0 +1,128 @@
+"""What one table alone cannot tell: names that must exist or differ, addresses and hosts given twice.
+
+Every check takes the whole configuration and yields (key path, sentence). The loader runs them also over a
+configuration with gaps, so that all problems come at once, and drops what follows from a problem already found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from config.addresses import TcpAddress
+from config.fields import WELCOME, is_address
+from config.model import Config, ListenerConfig, RouteConfig
+from config.sources import KeyPath
+from config.words import quoted, suggestion
+
+Findings = Iterator[tuple[KeyPath, str]]
+
+_RELAY_DANGER = (
+    "behind a proxy a mail server takes every stranger for a local client and relays mail for them, unless it is told "
+    "the client's address"
+)
+
+
+def inconsistencies(config: Config) -> Findings:
+    """Everything in the configuration that does not fit together."""
+    yield from _names_given_twice(config)
+    yield from _addresses_given_twice(config)
+    yield from _missing_backends(config)
+    yield from _unsafe_smtp_backends(config)
+    for index, listener in enumerate(config.listeners):
+        yield from _hosts_given_twice(listener, ("listeners", index, "routes"))
+
+
+def _names_given_twice(config: Config) -> Findings:
+    seen: set[str] = set()
+    for index, listener in enumerate(config.listeners):
+        if listener.name in seen:
+            yield ("listeners", index, "name"), f"a listener {quoted(listener.name)} exists already; rename one of them"
+        seen.add(listener.name)
+
+
+def _addresses_given_twice(config: Config) -> Findings:
+    owners: dict[tuple[str, int], str] = {}
+    for path, owner, address in _listen_addresses(config):
+        if address.port == 0:
+            continue
+        hosts = ("0.0.0.0", "::") if address.host is None else (address.host,)  # noqa: S104 - compared, not bound
+        taken = next((owners[host, address.port] for host in hosts if (host, address.port) in owners), None)
+        if taken is None:
+            owners.update(dict.fromkeys(((host, address.port) for host in hosts), owner))
+        else:
+            yield path, f'"{address}" is already taken by {taken}; give each its own address or port'
+
+
+def _listen_addresses(config: Config) -> Iterator[tuple[KeyPath, str, TcpAddress]]:
+    yield ("admin", "listen"), "admin.listen", config.admin.listen
+    if config.metrics is not None:
+        yield ("metrics", "listen"), "metrics.listen", config.metrics.listen
+    for index, listener in enumerate(config.listeners):
+        for address in listener.bind:
+            yield ("listeners", index, "bind"), f"listener {quoted(listener.name)}", address
+
+
+def _references(listener: ListenerConfig, index: int) -> Iterator[tuple[KeyPath, str]]:
+    yield ("listeners", index, "backend"), listener.backend
+    for place, route in enumerate(listener.routes):
+        if route.backend is not None:
+            yield ("listeners", index, "routes", place, "backend"), route.backend
+
+
+def _missing_backends(config: Config) -> Findings:
+    for index, listener in enumerate(config.listeners):
+        for path, name in _references(listener, index):
+            if name == WELCOME:
+                if listener.is_mail:
+                    yield path, f'the built-in backend "{WELCOME}" speaks HTTP; name the server of this mail listener'
+            elif name not in config.backends:
+                known = [text for text in config.backends if not is_address(text)]
+                hint = suggestion(name, [*known, WELCOME]) or (
+                    f'; add [backends.{name}], or give an address such as "127.0.0.1:8080"'
+                )
+                yield path, f"there is no backend {quoted(name)}{hint}"
+
+
+def _unsafe_smtp_backends(config: Config) -> Findings:
+    reported: set[str] = set()
+    for index, listener in enumerate(config.listeners):
+        if listener.protocol != "smtp":
+            continue
+        for path, name in _references(listener, index):
+            if is_address(name):
+                yield (
+                    path,
+                    f"an SMTP listener needs a table of [backends] that says client_address, not an address: "
+                    f'{_RELAY_DANGER}; write servers = ["{name}"] and client_address = "proxy-v2" there',
+                )
+            elif (
+                name in config.backends
+                and name not in reported
+                and "client_address" not in config.backends[name].model_fields_set
+            ):
+                reported.add(name)
+                yield (
+                    ("backends", name, "client_address"),
+                    f"must be said, since SMTP listener {quoted(listener.name)} uses this backend: {_RELAY_DANGER}; "
+                    f'write "proxy-v2" (for Postfix with smtpd_upstream_proxy_protocol = haproxy), or "none" if the '
+                    f"server trusts this proxy's address with nothing",
+                )
+
+
+def _hosts_given_twice(listener: ListenerConfig, path: KeyPath) -> Findings:
+    seen: dict[str, list[tuple[int, RouteConfig]]] = {}
+    for place, route in enumerate(listener.routes):
+        for host in route.hosts:
+            earlier = seen.setdefault(host, [])
+            rival = next((other for other, given in earlier if _compete(given, route)), None)
+            if rival is not None:
+                where = "twice in this route" if rival == place else f"also in routes[{rival}] of this listener"
+                yield (*path, place, "hosts"), f"{quoted(host)} is {where}; keep it in one place"
+            earlier.append((place, route))
+
+
+def _compete(first: RouteConfig, second: RouteConfig) -> bool:
+    """Whether no rule tells which of two routes of a host is meant; a route for some ALPN names beats one for any."""
+    if not first.match_alpn or not second.match_alpn:
+        return not first.match_alpn and not second.match_alpn
+    return not set(first.match_alpn).isdisjoint(second.match_alpn)

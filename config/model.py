@@ -1,0 +1,248 @@
+"""The checked configuration: attribute names are the TOML keys, docs/configuration.md explains each of them.
+
+Durations are seconds, paths are absolute, host names canonical (lower-case A-labels, no trailing dot), and nothing can
+be changed afterwards. `config.load` makes a `Config` from files and checks what one table alone cannot tell, such as a
+backend that does not exist. Code may also build the models directly, with TOML's forms or with finished values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, field_serializer, field_validator
+
+from config.addresses import TcpAddress, parse_server
+from config.fields import (
+    WELCOME,
+    AbsolutePath,
+    AlpnName,
+    BackendReference,
+    ClientAddress,
+    Count,
+    Duration,
+    Flag,
+    Host,
+    HostPattern,
+    ListenAddress,
+    Name,
+    NetworkField,
+    Profile,
+    Protocol,
+    ServerAddress,
+    Text,
+    TokenFile,
+    TrustEntry,
+    is_address,
+)
+
+__all__ = [
+    "MAIL_PROTOCOLS",
+    "WELCOME",
+    "AdminConfig",
+    "BackendConfig",
+    "CertificatesConfig",
+    "Config",
+    "ListenerConfig",
+    "LogConfig",
+    "MetricsConfig",
+    "Profile",
+    "Protocol",
+    "RouteConfig",
+    "ServerConfig",
+    "TlsConfig",
+]
+
+MAIL_PROTOCOLS: frozenset[str] = frozenset({"smtp", "imap", "pop3", "sieve"})
+MAIL_IDLE_TIMEOUT = 35 * 60.0  # seconds; IMAP servers wait at least 30 minutes (RFC 3501 section 5.4), with a margin
+
+# IANA's registry of ALPN protocol names; SMTP has none.
+_REGISTERED_ALPN = {"imap": ("imap",), "pop3": ("pop3",), "sieve": ("managesieve",)}
+
+
+class Table(BaseModel):
+    """A TOML table: frozen, and with no keys but the declared ones."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class CertificatesConfig(Table):
+    """[certificates]: where certificates are found, and how they are ranked."""
+
+    directories: tuple[AbsolutePath, ...] = ()
+    default: Host | None = None
+    order: Literal["kerio", "unexpired-first"] = "kerio"
+    trust: tuple[TrustEntry, ...] = ("system",)
+    passphrase_files: tuple[AbsolutePath, ...] = ()
+    rescan: Duration = 60.0
+
+
+class TlsConfig(Table):
+    """[tls]: what every listener starts from."""
+
+    profile: Profile = "intermediate"
+
+
+class ServerConfig(Table):
+    """[server]: processes, limits and time-outs. `workers` and `max_connections_per_client` None: not given."""
+
+    workers: Count | None = None
+    user: Text | None = None
+    state_directory: AbsolutePath = Field(default_factory=lambda: Path.cwd() / "snigate-data")
+    drain: Duration = 30.0
+    retire: Duration = 24 * 3600.0
+    max_connections: Count = 20000
+    max_connections_per_client: Count | None = None
+    preamble_timeout: Duration = 300.0
+    handshake_timeout: Duration = 10.0
+    idle_timeout: Duration = 30 * 60.0
+    backend_connect_timeout: Duration = 5.0
+
+
+class AdminConfig(Table):
+    """[admin]: the operator's address. In a `Config`, `token_file` is absolute (from the state directory)."""
+
+    listen: ListenAddress = TcpAddress("127.0.0.1", 9180)
+    token_file: TokenFile = Path("token")
+
+
+class MetricsConfig(Table):
+    """[metrics]: a second address, with only metrics and health."""
+
+    listen: ListenAddress = Field(examples=["127.0.0.1:9181"])
+
+
+class LogConfig(Table):
+    """[log]: what is written to stderr."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["text", "json"] = "text"
+    access: Flag = True
+
+
+class BackendConfig(Table):
+    """[backends.NAME]. `name` is the table's name, or the address itself for a backend given by its address.
+
+    Whether the operator said `client_address` is in `model_fields_set`; SMTP insists on it.
+    """
+
+    name: str
+    servers: tuple[ServerAddress, ...] = Field(min_length=1, examples=[["127.0.0.1:8080"]])
+    balance: Literal["least-connections", "round-robin"] = "least-connections"
+    client_address: ClientAddress = "proxy-v2"
+    tls: Literal["off", "verify", "starttls"] = "off"
+
+
+class RouteConfig(Table):
+    """[[listeners.routes]]: what differs for some host names. None: as the listener (or [tls]) says."""
+
+    hosts: tuple[HostPattern, ...] = Field(min_length=1, examples=[["www.example.com"]])
+    match_alpn: tuple[AlpnName, ...] = ()
+    backend: BackendReference | None = None
+    action: Literal["terminate", "passthrough", "reject"] = "terminate"
+    profile: Profile | None = None
+    alpn: tuple[AlpnName, ...] | None = None
+    client_auth: Literal["off", "optional", "required"] = "off"
+    client_ca: AbsolutePath | None = None
+
+
+def _registered_alpn(validated: dict[str, Any]) -> tuple[str, ...]:
+    return _REGISTERED_ALPN.get(validated["protocol"], ())
+
+
+class ListenerConfig(Table):
+    """[[listeners]]: addresses to accept on, and where the connections go.
+
+    `backend` is a key of `Config.backends` or WELCOME. An absent `alpn` is the mail protocol's registered name, and
+    empty (the extension is ignored) for the others.
+    """
+
+    name: Name = Field(examples=["web"])
+    bind: tuple[ListenAddress, ...] = Field(min_length=1, examples=[[":443"]])
+    protocol: Protocol = "tcp"
+    tls: Literal["implicit", "starttls"] = "implicit"
+    accept_proxy_from: tuple[NetworkField, ...] = ()
+    alpn: tuple[AlpnName, ...] = Field(default_factory=_registered_alpn)
+    strict_sni: Flag = False
+    backend: BackendReference = Field(examples=["127.0.0.1:8080"])
+    routes: tuple[RouteConfig, ...] = ()
+
+    @property
+    def is_mail(self) -> bool:
+        """Whether the listener speaks a mail protocol, where the server greets first."""
+        return self.protocol in MAIL_PROTOCOLS
+
+    def backends_used(self) -> tuple[str, ...]:
+        """The names of the backends that connections of this listener can reach, each once, its own first."""
+        routed = (route.backend for route in self.routes if route.backend is not None)
+        return tuple(dict.fromkeys((self.backend, *routed)))
+
+
+class Config(Table):
+    """The whole configuration. `source` is the main file, None for the built-in defaults.
+
+    `backends` also holds a backend for each address that a listener or route gives instead of a name, under the
+    address as its key. "welcome" is never among them: it is built in.
+    """
+
+    certificates: CertificatesConfig = CertificatesConfig()
+    tls: TlsConfig = TlsConfig()
+    server: ServerConfig = Field(default_factory=ServerConfig)
+    admin: AdminConfig = Field(default=AdminConfig(), validate_default=True)
+    metrics: MetricsConfig | None = None
+    log: LogConfig = LogConfig()
+    listeners: tuple[ListenerConfig, ...] = ()
+    backends: Mapping[str, BackendConfig] = Field(default={}, validate_default=True)
+    source: Path | None = None
+    _listener_files: tuple[Path, ...] = PrivateAttr(default=())
+
+    @field_validator("admin")
+    @classmethod
+    def _place_token_file(cls, admin: AdminConfig, info: ValidationInfo) -> AdminConfig:
+        if "server" not in info.data:
+            return admin
+        return admin.model_copy(update={"token_file": info.data["server"].state_directory / admin.token_file})
+
+    @field_validator("backends")
+    @classmethod
+    def _add_backends_given_by_address(
+        cls, backends: Mapping[str, BackendConfig], info: ValidationInfo
+    ) -> Mapping[str, BackendConfig]:
+        used = {name for listener in info.data.get("listeners", ()) for name in listener.backends_used()}
+        added = {
+            text: BackendConfig(name=text, servers=(parse_server(text),), client_address="none")
+            for text in sorted(used - backends.keys())
+            if is_address(text)
+        }
+        return MappingProxyType({**backends, **added})
+
+    @field_serializer("backends")
+    def _plain_backends(self, backends: Mapping[str, BackendConfig]) -> dict[str, BackendConfig]:
+        return dict(backends)
+
+    @classmethod
+    def defaults(cls, base: Path) -> Config:
+        """What runs without a file: the welcome page on 127.0.0.1:8443, state in `base`/snigate-data."""
+        listener = ListenerConfig(name="web", bind=(TcpAddress("127.0.0.1", 8443),), protocol="http", backend=WELCOME)
+        return cls(
+            server=ServerConfig(state_directory=base.absolute() / "snigate-data"),
+            listeners=(listener,),
+        )
+
+    def idle_timeout_of(self, listener: ListenerConfig) -> float:
+        """Seconds without traffic after which a connection ends: what the file says, else 30 minutes, mail 35."""
+        if listener.is_mail and "idle_timeout" not in self.server.model_fields_set:
+            return MAIL_IDLE_TIMEOUT
+        return self.server.idle_timeout
+
+    def from_files(self, source: Path, listener_files: tuple[Path, ...]) -> Config:
+        """A copy that knows its main file and the file of each listener, for messages about them."""
+        copy = self.model_copy(update={"source": source})
+        copy._listener_files = listener_files
+        return copy
+
+    def file_of_listener(self, index: int) -> Path | None:
+        """The file that declares the listener at this place; None for a configuration made without files."""
+        return self._listener_files[index] if index < len(self._listener_files) else self.source
