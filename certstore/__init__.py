@@ -1,0 +1,1 @@
+"""Certificates: found in directories, paired with their keys, verified, ranked and selected by hostname."""

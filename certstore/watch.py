@@ -1,0 +1,144 @@
+"""Notices that certificate files may have changed, and says so; what did change is for a scan to find out.
+
+Events come from inotify through watchfiles. It is deaf where a watched directory is removed and made again, where a
+symbolic link above it is swapped, and for link targets outside the watched trees. So twice a second the identity
+(device, inode) of the configured paths, of everything above them and of link targets outside is looked at as well,
+and the watch is made anew when one changed. Where inotify has no watches left, the directories are polled instead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+from watchfiles import awatch
+
+log = logging.getLogger("snigate.watch")
+
+LOOK = 0.5  # seconds between looks at identities
+POLL = 2.0  # seconds between scans while there are no events
+QUIET_MS = 50  # events are handed on when this long no further one came...
+PATIENCE_MS = 300  # ...or this long after the first
+MAX_TARGETS = 1000  # link targets outside the trees that are looked at each second
+
+Identity = tuple[int, ...]
+
+
+class Watcher:
+    """Sets `changed` whenever a scan is worth it. `watching` is False while events cannot be had."""
+
+    def __init__(self, directories: Sequence[Path], files: Sequence[Path]) -> None:
+        self._directories = tuple(directories)
+        self._files = tuple(files)
+        self._targets: tuple[str, ...] = ()
+        self.changed = asyncio.Event()
+        self.watching = True
+
+    def look_at_targets(self, paths: Iterable[str]) -> None:
+        """Name the files found last: link targets outside the watched trees are then looked at each second."""
+        roots = tuple(os.path.realpath(one) + "/" for one in self._directories)
+        resolved = lru_cache(os.path.realpath)
+        targets = set()
+        for path in paths:
+            directory, name = os.path.split(path)
+            real = os.path.realpath(path) if os.path.islink(path) else f"{resolved(directory)}/{name}"  # noqa: PTH114
+            if not real.startswith(roots):
+                targets.add(real)
+                if len(targets) == MAX_TARGETS:
+                    log.info("more than %d link targets outside the directories: the rest at each rescan", MAX_TARGETS)
+                    break
+        self._targets = tuple(sorted(targets))
+
+    async def run(self) -> None:
+        """Watch for ever. Sets `changed` whenever a watch was made: what happened before it is for a scan to find."""
+        identities = self._identities()
+        while True:
+            stop = asyncio.Event()
+            watch = asyncio.create_task(self._watch(stop))
+            await asyncio.sleep(0)  # the watch is set up in the task's first step
+            self.changed.set()
+            try:
+                identities = await self._until_identities_differ(identities)
+            finally:
+                stop.set()
+                watch.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await watch
+
+    async def _until_identities_differ(self, known: dict[str, Identity]) -> dict[str, Identity]:
+        contents = self._contents()
+        while True:
+            await asyncio.sleep(LOOK)
+            if (found := self._contents()) != contents:
+                contents = found
+                self.changed.set()
+            if (identities := self._identities()) != known:
+                return identities
+
+    async def _watch(self, stop: asyncio.Event) -> None:
+        """Hand on events until `stop`; where events cannot be had, ask for a scan every POLL seconds."""
+        existing = [str(path) for path in self._directories if path.is_dir()]
+        if not existing:
+            return
+        try:
+            self.watching = True
+            changes = awatch(
+                *existing,
+                watch_filter=None,
+                debounce=PATIENCE_MS,
+                step=QUIET_MS,
+                stop_event=stop,
+                rust_timeout=1000,
+                yield_on_timeout=False,
+                recursive=True,
+                ignore_permission_denied=True,
+            )
+            async for _ in changes:
+                self.changed.set()
+        except FileNotFoundError:  # removed since we looked; its identity has changed, and a new watch follows
+            return
+        except (OSError, RuntimeError, ExceptionGroup) as error:  # watchfiles wraps what goes wrong after its start
+            self.watching = False
+            log.warning(
+                "certificate directories cannot be watched for events (%s); they are scanned every %g s instead. "
+                "Raise fs.inotify.max_user_watches to get events back",
+                error,
+                POLL,
+            )
+            while not stop.is_set():
+                self.changed.set()
+                await asyncio.sleep(POLL)
+
+    def _identities(self) -> dict[str, Identity]:
+        """Device and inode of each configured directory and of everything above it, links and targets alike."""
+        return {path: _identity(path) for path in self._stations()}
+
+    def _stations(self) -> Iterator[str]:
+        for directory in self._directories:
+            yield str(directory)
+            yield from map(str, directory.parents)
+
+    def _contents(self) -> dict[str, Identity]:
+        """Identity, size and time of the single files and link targets."""
+        return {path: _content(path) for path in (*map(str, self._files), *self._targets)}
+
+
+def _identity(path: str) -> Identity:
+    try:
+        link, target = os.lstat(path), os.stat(path)  # noqa: PTH116
+    except OSError as error:
+        return (error.errno or 0,)
+    return link.st_dev, link.st_ino, target.st_dev, target.st_ino
+
+
+def _content(path: str) -> Identity:
+    try:
+        status = os.stat(path)  # noqa: PTH116
+    except OSError as error:
+        return (error.errno or 0,)
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
