@@ -1,0 +1,52 @@
+"""How many connections a worker takes, in all and from one client address."""
+
+from __future__ import annotations
+
+
+class Limits:
+    """Counts connections of one worker. IPv6 clients are counted by their /64."""
+
+    def __init__(self, connections: int, per_client: int | None) -> None:
+        self._connections = connections
+        self._per_client = per_client
+        self._clients: dict[str, int] = {}
+        self.open = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether the worker takes no further connection now."""
+        return self.open >= self._connections
+
+    def admit(self, address: str) -> bool:
+        """Count a connection in; False, and nothing counted, when its client has as many as it may."""
+        if self._per_client is not None:
+            key = _client(address)
+            held = self._clients.get(key, 0)
+            if held >= self._per_client:
+                return False
+            self._clients[key] = held + 1
+        self.open += 1
+        return True
+
+    def release(self, address: str) -> None:
+        """Count an admitted connection out."""
+        self.open -= 1
+        if self._per_client is not None:
+            key = _client(address)
+            held = self._clients[key] - 1
+            if held:
+                self._clients[key] = held
+            else:
+                del self._clients[key]
+
+
+def _client(address: str) -> str:
+    """What counts as one client: an IPv4 address, or the first four groups of an IPv6 address."""
+    if ":" not in address:
+        return address
+    head, gap, tail = address.partition("::")
+    groups = head.split(":") if head else []
+    if gap:
+        end = tail.split(":") if tail else []
+        groups += ["0"] * (8 - len(groups) - len(end)) + end
+    return ":".join(groups[:4])

@@ -1,0 +1,93 @@
+"""Accepting connections on one socket, several at each wake-up, within the worker's limits."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import socket
+
+from proxy.errors import Outcome
+from proxy.relay import reset
+from proxy.session import Service, Session
+
+log = logging.getLogger("snigate.listener")
+
+BATCH = 16  # connections accepted at one wake-up: enough to keep up, few enough to be fair to those already open
+PAUSE = 0.1  # seconds without accepting after the worker was full, or the kernel short of descriptors or memory
+
+_SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+
+class Listener:
+    """One listening socket of one worker. Open connections do not depend on it."""
+
+    def __init__(self, service: Service, sock: socket.socket) -> None:
+        self._service = service
+        self._socket = sock
+        self._loop: asyncio.AbstractEventLoop = service.loop
+        self._resume: asyncio.TimerHandle | None = None
+        self._short = False
+
+    def start(self) -> None:
+        """Accept from now on."""
+        self._resume = None
+        self._loop.add_reader(self._socket, self._acceptable)
+
+    def stop(self) -> None:
+        """Take what has already arrived, then accept no more and close this process's copy of the socket."""
+        if self._resume is not None:
+            self._resume.cancel()
+        self._loop.remove_reader(self._socket)
+        while not self._service.limits.full and self._accept():
+            pass
+        self._socket.close()
+
+    def _acceptable(self) -> None:
+        for _ in range(BATCH):
+            if self._service.limits.full:
+                self._pause()
+                return
+            if not self._accept():
+                return
+
+    def _accept(self) -> bool:
+        """Accept one connection; False when there is none now, or none can be taken."""
+        try:
+            sock, address = self._socket.accept()
+        except (BlockingIOError, InterruptedError):
+            return False
+        except ConnectionAbortedError:
+            return True
+        except OSError as error:
+            if error.errno in _SHORTAGES:
+                self._say_shortage(error)
+                self._pause()
+            else:
+                log.error("listener %s: accept failed: %s", self._service.name, error)
+            return False
+        self._short = False
+        client = (address[0].removeprefix("::ffff:"), address[1])
+        if not self._service.limits.admit(client[0]):
+            self._service.metrics.outcomes[Outcome.REFUSED].inc()
+            reset(sock)
+            return True
+        sock.setblocking(False)
+        Session(self._service, sock, client)
+        return True
+
+    def _pause(self) -> None:
+        if self._resume is None:
+            self._loop.remove_reader(self._socket)
+            self._resume = self._loop.call_later(PAUSE, self.start)
+
+    def _say_shortage(self, error: OSError) -> None:
+        if not self._short:
+            self._short = True
+            log.error(
+                "listener %s: no further connection can be accepted now (%s); those open go on. "
+                "Raise the limit of open files (ulimit -n)",
+                self._service.name,
+                os.strerror(error.errno or 0),
+            )

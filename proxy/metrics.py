@@ -1,0 +1,183 @@
+"""What workers count, in prometheus-client's multiprocess files.
+
+A worker makes one `Metrics` with its own number: its files carry the number, not the process id, so a replaced worker
+goes on where the dead one stopped and no files pile up. Every label is bound before the first connection, and no
+label's value is anything that a client can choose; docs/metrics.md lists them all.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, values
+
+from certstore.ranking import Level
+from proxy.errors import HANDSHAKE_FAILURES, Outcome
+
+DIRECTORY = "metrics"
+VERSIONS = ("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3")
+
+_HANDSHAKE_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_CONNECT_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+
+
+def empty_directory(state_directory: Path) -> Path:
+    """Make the directory of metric files anew. Raises OSError."""
+    directory = state_directory / DIRECTORY
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(mode=0o700, parents=True)
+    return directory
+
+
+class Metrics:
+    """The metrics of one worker process. Make one a process, and only in a worker."""
+
+    def __init__(self, worker: int, directory: Path) -> None:
+        # By default prometheus-client decides at its import where values live, and that is before any worker exists.
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory)
+        values.ValueClass = values.MultiProcessValue(process_identifier=lambda: worker)  # type: ignore[no-untyped-call]
+        registry = CollectorRegistry()  # a worker exposes nothing itself
+        self._connections = Counter(
+            "snigate_connections_total", "Connections that ended, by how.", ("listener", "outcome"), registry=registry
+        )
+        self._active = Gauge(
+            "snigate_connections_active",
+            "Connections open now.",
+            ("listener",),
+            multiprocess_mode="sum",
+            registry=registry,
+        )
+        self._handshakes = Counter(
+            "snigate_handshakes_total", "TLS handshakes done.", ("listener", "version", "resumed"), registry=registry
+        )
+        self._failures = Counter(
+            "snigate_handshake_failures_total", "TLS handshakes that failed.", ("listener", "reason"), registry=registry
+        )
+        self._duration = Histogram(
+            "snigate_handshake_duration_seconds",
+            "From accept to the handshake's end.",
+            ("listener",),
+            buckets=_HANDSHAKE_BUCKETS,
+            registry=registry,
+        )
+        self._bytes = Counter(
+            "snigate_bytes_total", "Bytes sent to either side.", ("listener", "direction"), registry=registry
+        )
+        self._connect_duration = Histogram(
+            "snigate_backend_connect_duration_seconds",
+            "From the first connect to a connected socket.",
+            ("backend",),
+            buckets=_CONNECT_BUCKETS,
+            registry=registry,
+        )
+        self._connect_failures = Counter(
+            "snigate_backend_connect_failures_total", "Failed connects to a backend.", ("backend",), registry=registry
+        )
+        self._backend_up = Gauge(
+            "snigate_backend_up",
+            "1 while the last connect of every worker succeeded, 0 when one failed.",
+            ("backend", "server"),
+            multiprocess_mode="min",
+            registry=registry,
+        )
+        selections = Counter(
+            "snigate_certificate_selections_total", "Certificates served, by level.", ("level",), registry=registry
+        )
+        self._selections = {level: selections.labels(str(level.value)) for level in Level}
+        self.event_loop_lag = Gauge(
+            "snigate_event_loop_lag_seconds",
+            "How late a worker's event loop was last, the worst of the workers.",
+            multiprocess_mode="max",
+            registry=registry,
+        )
+        self.open_fds = Gauge(
+            "snigate_open_fds", "File descriptors open in workers.", multiprocess_mode="sum", registry=registry
+        )
+
+    def listener(self, name: str) -> ListenerMetrics:
+        """The metrics of one listener."""
+        return ListenerMetrics(
+            active=self._active.labels(name),
+            duration=self._duration.labels(name),
+            to_backend=self._bytes.labels(name, "to_backend"),
+            to_client=self._bytes.labels(name, "to_client"),
+            outcomes={outcome: self._connections.labels(name, outcome.value) for outcome in Outcome},
+            failures={reason: self._failures.labels(name, reason) for reason in HANDSHAKE_FAILURES},
+            handshakes={
+                (version, resumed): self._handshakes.labels(name, version, "yes" if resumed else "no")
+                for version in VERSIONS
+                for resumed in (False, True)
+            },
+            selections=self._selections,
+        )
+
+    def backend(self, name: str, server: str) -> BackendMetrics:
+        """The metrics of one backend."""
+        return BackendMetrics(
+            self._connect_duration.labels(name),
+            self._connect_failures.labels(name),
+            self._backend_up.labels(name, server),
+        )
+
+
+class ListenerMetrics:
+    """The metrics of one listener, with every label bound."""
+
+    def __init__(
+        self,
+        *,
+        active: Gauge,
+        duration: Histogram,
+        to_backend: Counter,
+        to_client: Counter,
+        outcomes: dict[Outcome, Counter],
+        failures: dict[str, Counter],
+        handshakes: dict[tuple[str, bool], Counter],
+        selections: dict[Level, Counter],
+    ) -> None:
+        self.active = active
+        self.active.set(0)  # a worker that died has left its own number of connections here
+        self.to_backend = to_backend
+        self.to_client = to_client
+        self.outcomes = outcomes
+        self.failures = failures
+        self._duration = duration
+        self._handshakes = handshakes
+        self._selections = selections
+
+    def handshake_done(self, version: str, resumed: bool, seconds: float, level: Level) -> None:
+        """Count a finished handshake and the level of the certificate it was served."""
+        self._handshakes[version, resumed].inc()
+        self._duration.observe(seconds)
+        self._selections[level].inc()
+
+
+class BackendMetrics:
+    """The metrics of one backend. `connected` and `failed` are called after each connect."""
+
+    def __init__(self, duration: Histogram, failures: Counter, up: Gauge) -> None:
+        self._duration = duration
+        self._failures = failures
+        self._up = up
+        self._is_up = True
+        up.set(1)
+
+    def connected(self, seconds: float) -> bool:
+        """A connect succeeded; True when the one before had failed."""
+        self._duration.observe(seconds)
+        changed = not self._is_up
+        if changed:
+            self._is_up = True
+            self._up.set(1)
+        return changed
+
+    def failed(self) -> bool:
+        """A connect failed; True when the one before had succeeded."""
+        self._failures.inc()
+        changed = self._is_up
+        if changed:
+            self._is_up = False
+            self._up.set(0)
+        return changed

@@ -1,0 +1,107 @@
+"""The sending half of a non-blocking socket: what the kernel would not take yet, and whether an end follows it.
+
+An outlet that holds anything is *blocked*, and whoever feeds it stops reading its source until it is drained: that is
+the whole of backpressure. So an outlet never holds more than one read's worth of data.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from enum import Enum
+
+
+class OutletState(Enum):
+    """OPEN takes data; FINISHING sends what it holds and then FIN; FINISHED has sent its FIN."""
+
+    OPEN = "open"
+    FINISHING = "finishing"
+    FINISHED = "finished"
+
+
+class Outlet:
+    """Sends to one socket. Calls `on_drained` when empty again after it was blocked, `on_failed` when it cannot."""
+
+    __slots__ = ("_held", "_loop", "_on_drained", "_on_failed", "_socket", "sent", "state")
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sock: socket.socket,
+        on_drained: Callable[[], None],
+        on_failed: Callable[[OSError], None],
+    ) -> None:
+        self._loop = loop
+        self._socket = sock
+        self._on_drained = on_drained
+        self._on_failed = on_failed
+        self._held: memoryview | None = None
+        self.sent = 0  # bytes the kernel has taken
+        self.state = OutletState.OPEN
+
+    @property
+    def blocked(self) -> bool:
+        """Whether something is still to be sent."""
+        return self._held is not None
+
+    @property
+    def held(self) -> int:
+        """Bytes that are still to be sent."""
+        return 0 if self._held is None else len(self._held)
+
+    def send(self, data: bytes) -> None:
+        """Send `data` (not empty), holding what the kernel does not take now."""
+        if self._held is not None:
+            self._held = memoryview(bytes(self._held) + data)
+            return
+        try:
+            taken = self._socket.send(data)
+        except (BlockingIOError, InterruptedError):
+            taken = 0
+        except OSError as error:
+            self._on_failed(error)
+            return
+        self.sent += taken
+        if taken < len(data):
+            self._held = memoryview(data)[taken:]
+            self._loop.add_writer(self._socket, self._on_writable)
+
+    def finish(self) -> None:
+        """Send FIN behind everything sent so far."""
+        if self.state is OutletState.OPEN:
+            self.state = OutletState.FINISHING
+            if self._held is None:
+                self._send_fin()
+
+    def close(self) -> None:
+        """Forget what is held; the socket itself is closed by its owner."""
+        if self._held is not None:
+            self._held = None
+            self._loop.remove_writer(self._socket)
+
+    def _on_writable(self) -> None:
+        assert self._held is not None
+        try:
+            taken = self._socket.send(self._held)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self._on_failed(error)
+            return
+        self.sent += taken
+        if taken < len(self._held):
+            self._held = self._held[taken:]
+            return
+        self._held = None
+        self._loop.remove_writer(self._socket)
+        if self.state is OutletState.FINISHING:
+            self._send_fin()
+        self._on_drained()
+
+    def _send_fin(self) -> None:
+        self.state = OutletState.FINISHED
+        try:
+            self._socket.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            self._on_failed(error)

@@ -1,0 +1,388 @@
+"""One client's connection, from accept to its account.
+
+    PEEKING      the ClientHello is read and understood; nothing has been said on the TLS layer
+    HANDSHAKING  OpenSSL has the bytes; the backend may be dialled meanwhile
+    DIALLING     the handshake is done, the backend's connection is not
+    RELAYING     two streams, see proxy.relay
+    OVER         closed and counted
+
+One deadline covers everything up to the handshake's end; no byte that arrives moves it. What is to be refused is
+refused while peeking, by the seven bytes of an alert, before OpenSSL knows of the connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from OpenSSL import SSL
+
+from certstore.selector import Selection, Selector
+from proxy.access_log import AccessLog
+from proxy.backend import Backend, Dial, Endpoint, Established
+from proxy.client_hello import ClientHello, ClientHelloError, ClientHelloReader
+from proxy.contexts import CertificateContexts, ContextError
+from proxy.errors import HANDSHAKE_FAILURES, HandshakeError, Outcome, alert_record
+from proxy.limits import Limits
+from proxy.metrics import BackendMetrics, ListenerMetrics
+from proxy.policy import Policy
+from proxy.relay import Relay, reset
+from proxy.routing import Route, RouteTable
+from proxy.tls_engine import TlsEngine
+
+log = logging.getLogger("snigate.session")
+
+PEEK_SIZE = 16 << 10  # bytes read at once before the handshake is done
+_IN_THE_CLEAR = (
+    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 55\r\nConnection: close\r\n\r\n"
+    b"This port speaks HTTPS. Ask for the https:// address.\r\n"
+)
+
+
+class State(Enum):
+    """Where a session is in its life."""
+
+    PEEKING = "peeking"
+    HANDSHAKING = "handshaking"
+    DIALLING = "dialling"
+    RELAYING = "relaying"
+    OVER = "over"
+
+
+@dataclass(slots=True)
+class Account:
+    """What is known of a connection, for the log and the counters."""
+
+    listener: str
+    client: Endpoint
+    server_name: str | None = None
+    established: Established | None = None
+    backend: str = ""
+    to_backend: int = 0
+    to_client: int = 0
+    reason: str = ""
+
+
+@dataclass(slots=True)
+class Service:
+    """What all sessions of one listener in one worker share."""
+
+    loop: asyncio.AbstractEventLoop
+    name: str
+    plain_http: bool  # answer plain HTTP in plain HTTP
+    strict_sni: bool
+    handshake_timeout: float
+    idle_timeout: float
+    routes: RouteTable
+    selector: Selector
+    fronts: Mapping[Policy, SSL.Context]
+    contexts: CertificateContexts
+    backends: Mapping[str, Backend]
+    backend_metrics: Mapping[str, BackendMetrics]
+    metrics: ListenerMetrics
+    access_log: AccessLog | None
+    limits: Limits
+    buffer: memoryview
+    sessions: set[Session] = field(default_factory=set)
+
+
+class Session:
+    """One connection. Begins at once; keeps itself alive through the event loop and `service.sessions`."""
+
+    __slots__ = (
+        "_backend_socket",
+        "_deadline",
+        "_dial",
+        "_dial_began",
+        "_dial_failure",
+        "_engine",
+        "_reader",
+        "_relay",
+        "_route",
+        "_selection",
+        "_service",
+        "_socket",
+        "_started",
+        "_unsent",
+        "account",
+        "state",
+    )
+
+    def __init__(self, service: Service, sock: socket.socket, client: Endpoint) -> None:
+        self._service = service
+        self._socket = sock
+        self.account = Account(service.name, client)
+        self.state = State.PEEKING
+        self._started = service.loop.time()
+        self._reader = ClientHelloReader()
+        self._engine: TlsEngine | None = None
+        self._route: Route | None = None
+        self._selection: Selection | None = None
+        self._dial: Dial | None = None
+        self._dial_began = 0.0
+        self._dial_failure = ""
+        self._backend_socket: socket.socket | None = None
+        self._relay: Relay | None = None
+        self._unsent = b""
+        service.sessions.add(self)
+        service.metrics.active.inc()
+        self._deadline = service.loop.call_later(service.handshake_timeout, self._fail, "timeout")
+        service.loop.add_reader(sock, self._readable)
+
+    def account_bytes(self) -> None:
+        """Count what was relayed since the last call."""
+        relay, account = self._relay, self.account
+        if relay is not None:
+            self._service.metrics.to_backend.inc(relay.bytes_to_backend - account.to_backend)
+            self._service.metrics.to_client.inc(relay.bytes_to_client - account.to_client)
+            account.to_backend, account.to_client = relay.bytes_to_backend, relay.bytes_to_client
+
+    def cut(self) -> None:
+        """End at once: the worker stops."""
+        if self.state is State.RELAYING:
+            assert self._relay is not None
+            self._relay.cut(Outcome.DRAINED)
+        elif self.state is State.DIALLING:
+            self._abandon(Outcome.DRAINED)
+        elif self.state is not State.OVER:
+            self._fail("draining")
+
+    def _readable(self) -> None:
+        try:
+            data = self._socket.recv(PEEK_SIZE)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._fail("disconnected")
+        elif self.state is State.PEEKING:
+            self._peek(data)
+        else:
+            assert self._engine is not None
+            self._engine.receive(data)
+            self._handshake()
+
+    def _peek(self, data: bytes) -> None:
+        try:
+            hello = self._reader.feed(data)
+        except ClientHelloError as error:
+            if error.reason == "plain_http" and self._service.plain_http:
+                self._send(_IN_THE_CLEAR)
+            self._fail(error.reason, error.alert)
+            return
+        if hello is None:
+            return
+        self.account.server_name = hello.server_name
+        try:
+            self._engine = engine = self._begin(hello)
+        except HandshakeError as error:
+            self._fail(error.reason, HANDSHAKE_FAILURES[error.reason].alert)
+            return
+        self.state = State.HANDSHAKING
+        engine.receive(self._reader.received)
+        del self._reader
+        assert self._route is not None
+        backend = self._service.backends[self._route.backend]
+        if not backend.waits_for_handshake:
+            self._begin_dial(backend, None)
+        self._handshake()
+
+    def _begin(self, hello: ClientHello) -> TlsEngine:
+        """Route, choose the certificate, and make the engine. Raises HandshakeError for what is to be refused."""
+        service = self._service
+        self._route = route = service.routes.find(hello.server_name)
+        policy = route.policy
+        if policy.refuses_alpn(hello.alpn):
+            raise HandshakeError("no_application_protocol")
+        return TlsEngine(service.fronts[policy], self._choose(hello, policy))
+
+    def _choose(self, hello: ClientHello, policy: Policy) -> SSL.Context:
+        """The context of the best certificate that OpenSSL takes; one that it refuses makes way for the next."""
+        service = self._service
+        local = self._socket.getsockname()[0].removeprefix("::ffff:") if hello.server_name is None else None
+        while True:
+            self._selection = selection = service.selector.select(
+                hello.server_name, int(hello.key_types), local, strict=service.strict_sni
+            )
+            if selection is None:
+                raise HandshakeError("unrecognized_name" if service.strict_sni else "no_certificate")
+            try:
+                return service.contexts.get(selection.certificate, policy)
+            except ContextError as error:
+                paths = ", ".join(selection.certificate.paths)
+                log.error("%s; the next best certificate is served, replace %s", error, paths)
+                service.selector.disregard(selection.certificate.fingerprint)
+
+    def _handshake(self) -> None:
+        engine = self._engine
+        assert engine is not None
+        try:
+            done = engine.handshake()
+        except HandshakeError as error:
+            self._send(engine.output())
+            self._fail(error.reason)
+            return
+        self._send(engine.output())
+        if done and self.state is State.HANDSHAKING:
+            self._established(engine)
+
+    def _established(self, engine: TlsEngine) -> None:
+        service, selection = self._service, self._selection
+        assert selection is not None
+        assert self._route is not None
+        self._deadline.cancel()
+        service.loop.remove_reader(self._socket)
+        self.state = State.DIALLING
+        negotiated = engine.negotiated()
+        self.account.established = Established(
+            client=self.account.client,
+            local=self._socket.getsockname()[:2],
+            listener=service.name,
+            server_name=self.account.server_name,
+            negotiated=negotiated,
+            fingerprint=selection.certificate.fingerprint,
+            matched=selection.matched,
+            level=selection.level,
+        )
+        service.metrics.handshake_done(
+            negotiated.version, negotiated.resumed, service.loop.time() - self._started, selection.level
+        )
+        if self._backend_socket is not None:
+            self._relay_now(self._backend_socket)
+        elif self._dial_failure:
+            self._abandon(Outcome.BACKEND_UNREACHABLE)
+        elif self._dial is None:
+            self._begin_dial(service.backends[self._route.backend], self.account.established)
+
+    def _begin_dial(self, backend: Backend, established: Established | None) -> None:
+        self.account.backend = backend.name
+        self._dial_began = self._service.loop.time()
+        self._dial = backend.dial(self._service.loop, established, self._dialled, self._dial_failed)
+
+    def _dialled(self, sock: socket.socket) -> None:
+        self._dial = None
+        self._backend_socket = sock
+        metrics = self._service.backend_metrics[self.account.backend]
+        if metrics.connected(self._service.loop.time() - self._dial_began):
+            log.info("backend %s can be reached again", self.account.backend)
+        if self.state is State.DIALLING:
+            self._relay_now(sock)
+
+    def _dial_failed(self, reason: str) -> None:
+        self._dial = None
+        self._dial_failure = reason
+        if self._service.backend_metrics[self.account.backend].failed():
+            log.error("backend %s cannot be reached: %s; clients are reset until it can", self.account.backend, reason)
+        if self.state is State.DIALLING:
+            self._abandon(Outcome.BACKEND_UNREACHABLE)
+
+    def _relay_now(self, backend_socket: socket.socket) -> None:
+        service = self._service
+        established = self.account.established
+        assert self._engine is not None
+        assert established is not None
+        self.state = State.RELAYING
+        self._stop_sending()
+        self._relay = Relay(
+            service.loop,
+            self._socket,
+            self._engine,
+            backend_socket,
+            service.buffer,
+            service.idle_timeout,
+            self._over,
+        )
+        self._relay.start(service.backends[self.account.backend].preamble(established), self._unsent)
+
+    def _send(self, data: bytes) -> None:
+        """Send handshake bytes; a socket that does not take a whole flight is rare, and its rest is kept."""
+        if not data:
+            return
+        if self._unsent:
+            self._unsent += data
+            return
+        try:
+            taken = self._socket.send(data)
+        except (BlockingIOError, InterruptedError):
+            taken = 0
+        except OSError:
+            if self.state is State.DIALLING:
+                self._abandon(Outcome.RESET_BY_CLIENT)
+            else:
+                self._fail("disconnected")
+            return
+        if taken < len(data):
+            self._unsent = data[taken:]
+            self._service.loop.add_writer(self._socket, self._send_rest)
+
+    def _send_rest(self) -> None:
+        self._stop_sending()
+        data, self._unsent = self._unsent, b""
+        self._send(data)
+
+    def _stop_sending(self) -> None:
+        if self._unsent:
+            self._service.loop.remove_writer(self._socket)
+
+    def _fail(self, reason: str, alert: int | None = None) -> None:
+        """The handshake is not going to be done: tell the client by `alert`, count it, close."""
+        if self.state in (State.RELAYING, State.OVER):
+            return
+        if self.state is State.PEEKING and alert is not None:
+            with contextlib.suppress(OSError):
+                self._socket.send(alert_record(alert))
+        self.state = State.OVER
+        self.account.reason = reason
+        self._service.metrics.failures[reason].inc()
+        self._close(reset_client=False)
+        self._over(Outcome.HANDSHAKE_FAILED)
+
+    def _abandon(self, outcome: Outcome) -> None:
+        """The handshake is done but there is nobody to relay to: reset; an orderly end would pass for an answer."""
+        self.account.reason = self._dial_failure
+        self._close(reset_client=True)
+        self._over(outcome)
+
+    def _close(self, *, reset_client: bool) -> None:
+        loop = self._service.loop
+        self._deadline.cancel()
+        loop.remove_reader(self._socket)
+        self._stop_sending()
+        if self._dial is not None:
+            self._dial.cancel()
+        if self._backend_socket is not None:
+            self._backend_socket.close()
+        if reset_client:
+            reset(self._socket)
+        else:
+            _close_softly(self._socket)
+
+    def _over(self, outcome: Outcome) -> None:
+        service = self._service
+        self.account_bytes()
+        self.state = State.OVER
+        self._relay = None
+        service.sessions.discard(self)
+        service.limits.release(self.account.client[0])
+        service.metrics.active.dec()
+        service.metrics.outcomes[outcome].inc()
+        if service.access_log is not None:
+            service.access_log.write(self.account, outcome, service.loop.time() - self._started)
+
+
+def _close_softly(sock: socket.socket) -> None:
+    """Close so that what was sent last (an alert) arrives: bytes left unread would turn the close into a reset."""
+    try:
+        sock.shutdown(socket.SHUT_WR)
+        for _ in range(16):
+            if not sock.recv(PEEK_SIZE):
+                break
+    except OSError:
+        pass
+    sock.close()

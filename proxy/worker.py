@@ -1,0 +1,175 @@
+"""A worker: the data plane. Holds a replica of the store, accepts, and relays until it is told to drain.
+
+Reads no certificate file. Accepts only when its replica has caught up with the keeper. Ends when its connections have
+(after a drain), or at once when the supervisor is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvloop
+from OpenSSL import SSL
+
+from certstore.replica import Replica
+from config.model import WELCOME, Config
+from proxy.access_log import AccessLog
+from proxy.backend import Backend, SocketBackend, keep_resolved, resolve_all
+from proxy.channel import Channel
+from proxy.contexts import CertificateContexts
+from proxy.limits import Limits
+from proxy.listener import Listener
+from proxy.metrics import BackendMetrics, Metrics
+from proxy.policy import Policy
+from proxy.relay import shared_buffer
+from proxy.routing import RouteTable
+from proxy.session import Service
+from proxy.sockets import Slot
+from proxy.welcome import WelcomeBackend
+
+log = logging.getLogger("snigate.worker")
+
+FIRST_RESOLVE = 3.0  # seconds that accepting waits for backends' names at most
+ACCOUNT_EVERY = 5.0  # seconds between accounts of open connections
+LAG_EVERY = 0.5  # seconds between measurements of the loop's lag
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What the workers of one generation share; front contexts, made before the fork, share their ticket keys."""
+
+    config: Config
+    keeper_socket: Path
+    metrics_directory: Path
+    routes: Mapping[str, RouteTable]
+    fronts: Mapping[Policy, SSL.Context]
+
+
+def run(generation: Generation, slot: Slot, channel: Channel) -> None:
+    """Be the worker of `slot` until drained."""
+    uvloop.run(_Worker(generation, slot, channel).serve())
+
+
+class _Worker:
+    def __init__(self, generation: Generation, slot: Slot, channel: Channel) -> None:
+        self._generation = generation
+        self._config = generation.config
+        self._slot = slot
+        self._channel = channel
+        self._metrics = Metrics(slot.number, generation.metrics_directory)
+        self._replica = Replica(generation.config.certificates.order)
+        self._contexts = CertificateContexts()
+        self._replica.tell(self._contexts)
+        self._background: set[asyncio.Task[None]] = set()
+        self._services: list[Service] = []
+
+    async def serve(self) -> None:
+        """Catch up, accept, serve, drain."""
+        drain = asyncio.create_task(self._told_to_drain())
+        access_log = self._access_log()
+        self._background.add(
+            asyncio.create_task(self._replica.follow(self._generation.keeper_socket, "worker", self._slot.number))
+        )
+        self._services = await self._make_services(access_log)
+        await self._replica.ready.wait()
+        listeners = [Listener(service, sock) for service in self._services for sock in self._slot.sockets[service.name]]
+        gc.collect()
+        gc.freeze()
+        for listener in listeners:
+            listener.start()
+        self._background.add(asyncio.create_task(self._account()))
+        self._background.add(asyncio.create_task(self._measure_lag()))
+        self._channel.say({"ready": True})
+        await drain
+        for listener in listeners:
+            listener.stop()
+        await self._drained()
+        if access_log is not None:
+            access_log.flush()
+        for task in self._background:
+            task.cancel()
+
+    async def _told_to_drain(self) -> None:
+        async for message in self._channel.listen():
+            if message.get("drain"):
+                return
+        os._exit(0)  # the supervisor is gone
+
+    def _access_log(self) -> AccessLog | None:
+        said = self._config.log
+        return AccessLog(asyncio.get_running_loop(), sys.stderr.fileno(), said.format) if said.access else None
+
+    async def _make_services(self, access_log: AccessLog | None) -> list[Service]:
+        server = self._config.server
+        sockets = {
+            name: SocketBackend(one, server.backend_connect_timeout) for name, one in self._config.backends.items()
+        }
+        self._background.add(asyncio.create_task(keep_resolved(sockets.values())))
+        backends: dict[str, Backend] = {**sockets, WELCOME: WelcomeBackend()}
+        backend_metrics: dict[str, BackendMetrics] = {
+            name: self._metrics.backend(name, str(one.server)) for name, one in sockets.items()
+        }
+        backend_metrics[WELCOME] = self._metrics.backend(WELCOME, "built-in")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_RESOLVE):
+                await resolve_all(sockets.values())
+        limits = Limits(server.max_connections, server.max_connections_per_client)
+        buffer = shared_buffer()
+        return [
+            Service(
+                loop=asyncio.get_running_loop(),
+                name=listener.name,
+                plain_http=listener.protocol == "http",
+                strict_sni=listener.strict_sni,
+                handshake_timeout=server.handshake_timeout,
+                idle_timeout=self._config.idle_timeout_of(listener),
+                routes=self._generation.routes[listener.name],
+                selector=self._replica.selector,
+                fronts=self._generation.fronts,
+                contexts=self._contexts,
+                backends=backends,
+                backend_metrics=backend_metrics,
+                metrics=self._metrics.listener(listener.name),
+                access_log=access_log,
+                limits=limits,
+                buffer=buffer,
+            )
+            for listener in self._config.listeners
+        ]
+
+    async def _drained(self) -> None:
+        """Wait for the open connections' ends, at most `drain` seconds; cut what is left then."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._config.server.drain
+        # Looking now and then costs the sessions nothing, where telling would be work for each of them.
+        while any(service.sessions for service in self._services) and loop.time() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+        for service in self._services:
+            for session in list(service.sessions):
+                session.cut()
+
+    async def _account(self) -> None:
+        """Count what open connections have relayed so far, now and again."""
+        while True:
+            await asyncio.sleep(ACCOUNT_EVERY)
+            for service in self._services:
+                for number, session in enumerate(list(service.sessions)):
+                    session.account_bytes()
+                    if number % 1000 == 999:
+                        await asyncio.sleep(0)
+
+    async def _measure_lag(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + LAG_EVERY
+            await asyncio.sleep(LAG_EVERY)
+            self._metrics.event_loop_lag.set(max(0.0, loop.time() - due))
+            self._metrics.open_fds.set(len(os.listdir("/proc/self/fd")))  # noqa: PTH208

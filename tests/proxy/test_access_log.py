@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from proxy.access_log import MAX_HELD, AccessLog
+from proxy.errors import Outcome
+from proxy.session import Account
+from tests.support.engine import ESTABLISHED
+from tests.support.loop import in_loop
+
+Pipe = tuple[int, int]
+
+
+@pytest.fixture
+def pipe() -> Iterator[Pipe]:
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    yield reading, writing
+    os.close(reading)
+    os.close(writing)
+
+
+def served(name: str | None = "www.example.com") -> Account:
+    return Account("web", ("192.0.2.1", 4711), name, ESTABLISHED, "127.0.0.1:80", 10, 20)
+
+
+def written(pipe: Pipe) -> str:
+    try:
+        return os.read(pipe[0], 1 << 16).decode()
+    except BlockingIOError:
+        return ""
+
+
+@in_loop
+async def test_a_line_of_text_tells_who_what_how_much_and_how_it_ended(pipe: Pipe) -> None:
+    log = AccessLog(asyncio.get_running_loop(), pipe[1], "text")
+    log.write(served(), Outcome.SERVED, 0.0123)
+    log.flush()
+    moment, rest = written(pipe).split(" ", 1)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", moment)
+    assert rest == (
+        f"access web 192.0.2.1:4711 sni=www.example.com level=1 certificate={'0' * 16} "
+        "TLSv1.3 TLS_AES_128_GCM_SHA256 X25519 alpn=h2 resumed=no backend=127.0.0.1:80 "
+        "to_backend=10 to_client=20 0.012s served\n"
+    )
+
+
+@in_loop
+async def test_a_failed_handshake_names_its_reason(pipe: Pipe) -> None:
+    log = AccessLog(asyncio.get_running_loop(), pipe[1], "text")
+    log.write(Account("web", ("192.0.2.1", 4711), reason="not_tls"), Outcome.HANDSHAKE_FAILED, 0)
+    log.flush()
+    line = written(pipe)
+    assert line.endswith(" sni=- to_backend=0 to_client=0 0.000s handshake_failed reason=not_tls\n")
+
+
+@in_loop
+async def test_json_says_the_same_in_fields(pipe: Pipe) -> None:
+    log = AccessLog(asyncio.get_running_loop(), pipe[1], "json")
+    log.write(served(), Outcome.SERVED, 1.5)
+    log.write(Account("web", ("192.0.2.1", 4711), reason="timeout"), Outcome.HANDSHAKE_FAILED, 10)
+    log.flush()
+    good, bad = map(json.loads, written(pipe).splitlines())
+    assert good["server_name"] == "www.example.com"
+    assert (good["version"], good["group"], good["alpn"], good["resumed"]) == ("TLSv1.3", "X25519", "h2", False)
+    assert (good["level"], good["outcome"], good["seconds"], good["reason"]) == (1, "served", 1.5, None)
+    assert (bad["outcome"], bad["reason"], bad["server_name"]) == ("handshake_failed", "timeout", None)
+    assert "version" not in bad
+
+
+@in_loop
+async def test_lines_are_written_by_themselves_a_little_later(pipe: Pipe) -> None:
+    log = AccessLog(asyncio.get_running_loop(), pipe[1], "text")
+    log.write(served(), Outcome.SERVED, 0)
+    log.write(served(), Outcome.IDLE, 0)
+    assert written(pipe) == ""
+    text = ""
+    while not text:
+        await asyncio.sleep(0.01)
+        text = written(pipe)
+    assert text.count("\n") == 2
+    log.write(served(), Outcome.DRAINED, 0)
+    while not (text := written(pipe)):
+        await asyncio.sleep(0.01)
+    assert text.endswith(" drained\n")
+
+
+@in_loop
+async def test_each_write_is_whole_lines_that_a_pipe_keeps_apart(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    writes: list[bytes] = []
+
+    def write(_: int, data: bytes) -> int:
+        writes.append(data)
+        return len(data)
+
+    monkeypatch.setattr(os, "write", write)
+    log = AccessLog(asyncio.get_running_loop(), pipe[1], "text")
+    for number in range(100):
+        log.write(served(f"{number}." + "a" * 200 + ".example.com"), Outcome.SERVED, 0)
+    log.flush()
+    assert all(len(data) <= MAX_HELD and data.endswith(b"\n") for data in writes)
+    assert b"".join(writes).count(b"\n") == 100
+    assert len(writes) < 20
+
+
+@in_loop
+async def test_a_log_that_cannot_be_written_is_lost_and_nothing_else(pipe: Pipe) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    log = AccessLog(asyncio.get_running_loop(), writing, "text")
+    log.write(served(), Outcome.SERVED, 0)
+    log.flush()
+    os.close(writing)
+    log._descriptor = pipe[1]
+    log.write(served(), Outcome.IDLE, 0)
+    log.flush()
+    assert written(pipe).endswith(" idle\n")
