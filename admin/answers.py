@@ -1,0 +1,176 @@
+"""What the API and `--json` answer, as types. The OpenAPI document is made from them, so the two cannot differ.
+
+Times are ISO 8601 in UTC ("2026-01-31T12:00:00Z"); null means never, or not known yet.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+StandingWord = Literal["trusted", "self-signed", "valid", "expired", "not-yet-valid"]
+
+
+class Candidate(msgspec.Struct, frozen=True):
+    """A certificate in its place for one host name."""
+
+    rank: int  # from 1, the best
+    level: int  # 1 to 9
+    level_words: str
+    reason: str
+    matched: str  # the exact name or wildcard it matched by; empty for the certificate made at first start
+    fingerprint: str  # SHA-256 of the certificate, hexadecimal
+    key_type: str
+    names: tuple[str, ...]
+    addresses: tuple[str, ...]
+    not_before: str
+    not_after: str
+    paths: tuple[str, ...]
+
+
+class Explanation(msgspec.Struct, frozen=True):
+    """Every certificate that comes into question for a host name, best first; the default certificates at the end."""
+
+    host: str | None  # in canonical form; null: no server name
+    order: str
+    covered: bool  # whether some certificate carries the name; where none does, the default is served
+    served: str | None  # fingerprint of the candidate served to a client that can use every key type
+    candidates: tuple[Candidate, ...]
+
+
+class Host(msgspec.Struct, frozen=True):
+    """A host name of the configuration, and what serves it."""
+
+    host: str
+    listeners: tuple[str, ...]  # listeners with a route for it; empty for the default's name
+    is_default: bool
+    covered: bool
+    served: Candidate | None
+
+
+class Hosts(msgspec.Struct, frozen=True):
+    """Every host name of the configuration. `otherwise` is what everybody else gets."""
+
+    order: str
+    hosts: tuple[Host, ...]
+    otherwise: Candidate | None
+
+
+class Selected(msgspec.Struct, frozen=True):
+    """A name that a certificate is served for now."""
+
+    name: str  # host name, wildcard or IP address
+    level: int
+    level_words: str
+    preferred: bool  # false: only clients that cannot use the preferred certificate's key type get this one
+
+
+class Certificate(msgspec.Struct, frozen=True):
+    """A certificate with its private key, as found in the certificate directories."""
+
+    fingerprint: str
+    names: tuple[str, ...]
+    addresses: tuple[str, ...]
+    subject: str  # RFC 4514
+    issuer: str  # RFC 4514
+    serial: str  # hexadecimal
+    key_type: str
+    not_before: str
+    not_after: str
+    days_left: float  # negative when expired
+    standing: StandingWord
+    reason: str
+    self_signed: bool
+    trusted: bool
+    trusted_until: str | None  # null: no chain to a trusted root
+    spki: str  # SHA-256 of the public key (SubjectPublicKeyInfo), hexadecimal
+    chain_length: int  # intermediates sent with it
+    paths: tuple[str, ...]
+    is_default: bool
+    serves: tuple[Selected, ...]
+
+
+class RejectedFile(msgspec.Struct, frozen=True):
+    """A file or directory that an operator should look at."""
+
+    path: str
+    reason: str
+    message: str
+
+
+class Certificates(msgspec.Struct, frozen=True):
+    """Everything the certificate directories hold."""
+
+    certificates: tuple[Certificate, ...]
+    problems: tuple[RejectedFile, ...]
+    waiting: tuple[str, ...]  # files with a certificate for which no private key was found
+    default: Candidate | None
+
+
+class Process(msgspec.Struct, frozen=True):
+    """One of snigate's processes."""
+
+    role: str
+    number: int
+    pid: int | None  # null: it is being started again
+    ready: bool
+    started_at: str | None
+
+
+class Listener(msgspec.Struct, frozen=True):
+    """A listener and the addresses it is bound to."""
+
+    name: str
+    addresses: tuple[str, ...]
+    protocol: str
+    backend: str
+
+
+class Store(msgspec.Struct, frozen=True):
+    """The keeper's state."""
+
+    change: int
+    certificates: int
+    problems: int
+    waiting: int
+    unverified: int  # certificates whose chain is still to be verified
+    watching: bool  # false: file events cannot be had, directories are polled
+    swaps: dict[str, int]
+    last_scan: str | None
+    last_swap: str | None
+
+
+class Replica(msgspec.Struct, frozen=True):
+    """What a worker holds. Equal digests mean equal certificates."""
+
+    worker: int
+    pid: int
+    change: int
+    certificates: int
+    digest: str
+
+
+class Status(msgspec.Struct, frozen=True):
+    """How snigate is doing."""
+
+    version: str
+    started_at: str
+    uptime_seconds: float
+    ready: bool
+    state: str  # "ready", "no-worker" or "draining"
+    draining: bool
+    worker_restarts: int
+    admin: dict[str, str]  # "admin" and, where configured, "metrics": their addresses
+    listeners: tuple[Listener, ...]
+    processes: tuple[Process, ...]
+    store: Store | None  # null: the keeper has not reported yet
+    replicas: tuple[Replica, ...]
+
+
+class ProblemDetails(msgspec.Struct, frozen=True):
+    """Why a request was not answered (RFC 9457)."""
+
+    title: str
+    status: int
+    detail: str

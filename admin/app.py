@@ -1,0 +1,150 @@
+"""The HTTP interface: metrics, health, the API, and a page that lists them.
+
+Three applications over one view of the server: the admin address (guarded), the metrics address (only what is no
+secret) and the local socket (guarded by its file's permissions). Answers are short, so nothing here waits for anybody
+but a scrape's reading of the workers' metric files, which runs in a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import Metric
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from admin import openapi
+from admin.collector import ControlCollector
+from admin.explanation import asked_host
+from admin.guard import Guard
+from admin.page import page
+from admin.problem_details import on_exception, on_http_exception, problem
+from admin.view import READY, View
+from certstore.names import InvalidName
+
+_json = msgspec.json.Encoder()
+
+
+class Endpoints:
+    """The handlers. `metrics_directory` holds the workers' metric files."""
+
+    def __init__(self, view: View, metrics_directory: Path) -> None:
+        self._view = view
+        self._metrics_directory = metrics_directory
+        self._collector = ControlCollector(view)
+
+    async def metrics(self, request: Request) -> Response:
+        """Prometheus' text format: the workers' files and control's own."""
+        own = _Collected(self._collector.collect())
+        text = await asyncio.to_thread(_exposition, own, self._metrics_directory)
+        return Response(text, media_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+    async def healthz(self, request: Request) -> Response:
+        """Whether this process answers."""
+        return PlainTextResponse("ok\n")
+
+    async def readyz(self, request: Request) -> Response:
+        """Whether connections are accepted; the one word says why not."""
+        state = self._view.state
+        return PlainTextResponse(f"{state}\n", 200 if state == READY else 503)
+
+    async def certificates(self, request: Request) -> Response:
+        """Everything in the certificate directories."""
+        return _answer(await self._view.certificates())
+
+    async def explain(self, request: Request) -> Response:
+        """Which certificate a host name is served, and why."""
+        given = request.query_params.getlist("host")
+        if len(given) != 1:
+            return problem(400, "give one host name, as in ?host=www.example.com; ?host= stands for no server name")
+        try:
+            host = asked_host(given[0])
+        except InvalidName as error:
+            return problem(400, f"{error}; give a host name, as in ?host=www.example.com")
+        return _answer(self._view.explain(host))
+
+    async def status(self, request: Request) -> Response:
+        """How the processes and the store are."""
+        return _answer(self._view.status())
+
+    async def openapi(self, request: Request) -> Response:
+        """The API's description."""
+        return Response(openapi.DOCUMENT, media_type="application/json")
+
+    async def index(self, request: Request) -> Response:
+        """What is where."""
+        return HTMLResponse(page(self._view.status()))
+
+
+def admin_app(view: View, metrics_directory: Path, names: frozenset[str], token: str, where: str) -> ASGIApp:
+    """For admin.listen. `names`: hosts that may be asked for; `where`: a phrase that says where the token is."""
+    return Guard(_full(Endpoints(view, metrics_directory)), names, token, where)
+
+
+def local_app(view: View, metrics_directory: Path) -> ASGIApp:
+    """For the Unix socket, which only its owner can reach: no token, any Host."""
+    return Guard(_full(Endpoints(view, metrics_directory)), None, None)
+
+
+def metrics_app(view: View, metrics_directory: Path) -> ASGIApp:
+    """For metrics.listen: only what is no secret, under any Host."""
+    return Guard(_app(_open_routes(Endpoints(view, metrics_directory))), None, None)
+
+
+def _full(endpoints: Endpoints) -> ASGIApp:
+    return _app(
+        [
+            Route("/", endpoints.index),
+            *_open_routes(endpoints),
+            Route("/api/v1/certificates", endpoints.certificates),
+            Route("/api/v1/explain", endpoints.explain),
+            Route("/api/v1/status", endpoints.status),
+            Route("/api/v1/openapi.json", endpoints.openapi),
+        ]
+    )
+
+
+def _open_routes(endpoints: Endpoints) -> list[Route]:
+    return [
+        Route("/metrics", endpoints.metrics),
+        Route("/healthz", endpoints.healthz),
+        Route("/readyz", endpoints.readyz),
+    ]
+
+
+def _app(routes: list[Route]) -> ASGIApp:
+    app = Starlette(routes=routes, exception_handlers={HTTPException: on_http_exception, Exception: on_exception})
+    app.router.redirect_slashes = False  # a redirect would repeat the Host that a stranger sent
+    return app
+
+
+def _answer(value: msgspec.Struct) -> Response:
+    return Response(_json.encode(value), media_type="application/json")
+
+
+class _Collected(Collector):
+    """Families collected already, in the loop, so that a thread may write them out."""
+
+    def __init__(self, families: Iterable[Metric]) -> None:
+        self._families = tuple(families)
+
+    def collect(self) -> Iterable[Metric]:
+        return self._families
+
+
+def _exposition(own: Collector, metrics_directory: Path) -> bytes:
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(own)
+    MultiProcessCollector(registry, path=str(metrics_directory))  # type: ignore[no-untyped-call]
+    return generate_latest(registry)

@@ -1,0 +1,48 @@
+"""The command line. Exit status 0: good, 1: a problem was found, 2: wrong usage."""
+
+from __future__ import annotations
+
+import io
+import sys
+from typing import Annotated
+
+import typer
+
+from admin.commands import certs
+from admin.commands.check import check
+from admin.commands.explain import explain
+from admin.commands.server import reload, serve, status
+from admin.version import openssl_version, python_version, version
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"snigate {version()} ({openssl_version()}, Python {python_version()})")
+        raise typer.Exit
+
+
+@app.callback()
+def _snigate(
+    _version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """A TLS-terminating SNI proxy that swaps certificates while it runs."""
+
+
+app.command()(serve)
+app.command()(check)
+app.command()(explain)
+app.command()(status)
+app.command()(reload)
+app.add_typer(certs.app, name="certs")
+
+
+def main() -> None:
+    """The `snigate` command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # whatever a terminal's encoding lacks
+    app()

@@ -1,0 +1,158 @@
+"""`snigate certs`: the certificates that the directories hold."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from typing import Annotated
+
+import msgspec
+import typer
+
+from admin import answers
+from admin.commands.output import Cell, ConfigOption, JsonOption, facts, fail, load, say, say_json, table
+from admin.description import describe, identity
+from admin.reading import Reading, read
+from admin.text import count, plain
+from certstore.certified_key import CertifiedKey
+from certstore.names import InvalidName, canonical_pattern
+from certstore.ranking import Level
+
+app = typer.Typer(no_args_is_help=True, help="Look at certificates.", rich_markup_mode=None)
+
+SHORT = 16  # digits of a fingerprint that the list shows
+MIN_PREFIX = 4  # digits of a fingerprint that name a certificate
+NAMES = 4  # names shown in a row of the list
+URGENT, SOON = 7.0, 30.0  # days
+
+
+class Shown(msgspec.Struct, frozen=True):
+    """The answer of `certs show --json`."""
+
+    certificate: answers.Certificate
+    chain: tuple[str, ...]  # subjects of the intermediates, in the order in which they are sent
+    pin_sha256: str  # of the public key, base64, as curl and HPKP write it
+    tlsa: str  # the record's data for usage 3, selector 1, matching type 1 (RFC 6698)
+
+
+@app.command("list")
+def list_(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """List every certificate, the one that expires next at the top."""
+    reading = read(load(config))
+    default = reading.default
+    found = [
+        describe(one, reading.selector, reading.now, is_default=one.fingerprint == default)
+        for one in sorted(reading.certificates, key=lambda one: (one.not_after, one.fingerprint))
+    ]
+    if as_json:
+        say_json(found)
+    elif found:
+        table(("Certificate", "Names", "Days", "Standing", "Key", "Serves", "File"), [_row(one) for one in found])
+    else:
+        say("There is no certificate yet: one is made when snigate is first started.")
+    problems = len(reading.problems)
+    if problems and not as_json:
+        say(f"{count(problems, 'file')} with problems; 'snigate check' names them", "red")
+
+
+@app.command()
+def show(
+    which: Annotated[
+        str,
+        typer.Argument(metavar="NAME-OR-FINGERPRINT", help="A host name, or the beginning of a SHA-256 fingerprint."),
+    ],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show everything about one certificate; for a host name, the one it is served."""
+    reading = read(load(config))
+    one, others = _find(reading, which)
+    described = describe(one, reading.selector, reading.now, is_default=one.fingerprint == reading.default)
+    known = identity(one.leaf)
+    shown = Shown(
+        certificate=described,
+        chain=tuple(identity(link).subject for link in one.chain),
+        pin_sha256=base64.b64encode(known.spki).decode(),
+        tlsa=f"3 1 1 {known.spki.hex()}",
+    )
+    if as_json:
+        say_json(shown)
+        return
+    _show(shown)
+    if others:
+        say(f"Also for this name: {', '.join(other.fingerprint[:SHORT] for other in others)}")
+
+
+def _find(reading: Reading, which: str) -> tuple[CertifiedKey, Sequence[CertifiedKey]]:
+    """The certificate meant, and others that carry the same name; ends the command when it is not clear."""
+    try:
+        carrying = {
+            one.selection.certificate.fingerprint: one.selection.certificate
+            for one in reading.selector.explain(canonical_pattern(which))
+            if one.selection.level is not Level.DEFAULT
+        }
+    except InvalidName:
+        carrying = {}
+    if carrying:
+        first, *others = carrying.values()
+        return first, others
+    digits = which.replace(":", "").lower()
+    found = [one for one in reading.certificates if one.fingerprint.startswith(digits)]
+    if len(digits) < MIN_PREFIX or not found:
+        fail(f"no certificate is for {plain(which)!r}, nor has a fingerprint that begins so; see 'snigate certs list'")
+    if len(found) > 1:
+        fingerprints = ", ".join(one.fingerprint[: max(SHORT, len(digits) + 4)] for one in found)
+        fail(f"{plain(which)!r} is the beginning of {len(found)} fingerprints ({fingerprints}); give more digits", 2)
+    return found[0], ()
+
+
+def _row(one: answers.Certificate) -> tuple[Cell, ...]:
+    names = (*one.names, *one.addresses)
+    rest = f"\nand {count(len(names) - NAMES, 'other')}" if len(names) > NAMES else ""
+    serves = ["default"] if one.is_default else []
+    if one.serves:
+        serves.append(count(len(one.serves), "name"))
+    return (
+        one.fingerprint[:SHORT],
+        "\n".join(names[:NAMES]) + rest,
+        (f"{one.days_left:g}", _urgency(one)),
+        (one.standing, _urgency(one)),
+        one.key_type,
+        ", ".join(serves) or "nothing",
+        one.paths[0],
+    )
+
+
+def _urgency(one: answers.Certificate) -> str:
+    if one.standing == "expired" or one.days_left < URGENT:
+        return "red"
+    return "yellow" if one.days_left < SOON or one.standing == "not-yet-valid" else "green"
+
+
+def _show(shown: Shown) -> None:
+    one = shown.certificate
+    serves = [
+        f"{selected.name}: level {selected.level}, {selected.level_words}"
+        + ("" if selected.preferred else " (for clients that cannot use the preferred key type)")
+        for selected in one.serves
+    ]
+    if one.is_default:
+        serves.append("every name that no certificate covers: level 9, the default certificate")
+    facts(
+        [
+            ("Names", "\n".join((*one.names, *one.addresses)) or "none"),
+            ("Subject", one.subject or "(empty)"),
+            ("Issuer", one.issuer or "(empty)"),
+            ("Chain sent", "\n".join(shown.chain) or "no intermediates"),
+            ("Serial", one.serial),
+            ("Key", one.key_type),
+            ("Valid", f"{one.not_before} to {one.not_after}"),
+            ("Days left", (f"{one.days_left:g}", _urgency(one))),
+            ("Standing", (f"{one.standing}: {one.reason}", _urgency(one))),
+            ("SHA-256", one.fingerprint),
+            ("Public key pin", shown.pin_sha256),
+            ("TLSA record", shown.tlsa),
+            ("Files", "\n".join(one.paths)),
+            ("Serves now", "\n".join(serves) or "nothing"),
+        ]
+    )

@@ -1,0 +1,102 @@
+"""`snigate explain`: which certificate a host name gets, and why."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from admin import answers
+from admin.commands.output import Cell, ConfigOption, JsonOption, fail, load, say, say_json, table
+from admin.explanation import asked_host, explain_hosts
+from admin.explanation import explain as explained
+from admin.reading import read
+from certstore.names import InvalidName
+from certstore.ranking import Level
+
+SHORT = 16  # digits of a fingerprint that tables show
+DATE = len("2026-01-31")
+
+
+def explain(
+    host: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[HOST]",
+            help='A host name or wildcard; "" for a client that sends no name. Without it: all configured.',
+        ),
+    ] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show which certificate a host name is served, and why. Without HOST, do so for every configured host."""
+    if host is None:
+        _every_host(config, as_json)
+        return
+    try:
+        asked = asked_host(host)
+    except InvalidName as error:
+        fail(f"{error}; give a host name such as www.example.com", 2)
+    reading = read(load(config))
+    found = explained(reading.selector, asked, reading.config.certificates.order)
+    if as_json:
+        say_json(found)
+        return
+    rows = [
+        (
+            ("*", "bold green") if one.fingerprint == found.served and one.rank == 1 else "",
+            _level(one),
+            one.fingerprint[:SHORT],
+            one.key_type,
+            one.reason,
+            one.paths[0],
+        )
+        for one in found.candidates
+    ]
+    if rows:
+        table(("", "Level", "Certificate", "Key", "Why", "File"), rows)
+    say(_conclusion(found))
+
+
+def _conclusion(found: answers.Explanation) -> str:
+    if not found.candidates:
+        return "There is no certificate yet: one is made when snigate is first started."
+    if found.host is None:
+        return "A client that sends no server name is served the first (*), if it can use its key type."
+    if not found.covered:
+        return f"No certificate covers {found.host}: it is served the default certificate, or refused by strict_sni."
+    return f"{found.host} is served the first (*) to clients that can use its key type."
+
+
+def _every_host(config: ConfigOption, as_json: bool) -> None:
+    reading = read(load(config))
+    found = explain_hosts(reading.selector, reading.config, reading.snapshot.default_name)
+    uncovered = [one.host for one in found.hosts if not one.covered]
+    if as_json:
+        say_json(found)
+    else:
+        rows = [(one.host, _listeners(one), *_served(one.served, covered=one.covered)) for one in found.hosts]
+        rows.append(("(every other)", "", *_served(found.otherwise, covered=True)))
+        table(("Host", "Listeners", "Level", "Certificate", "Expires", "File"), rows)
+        if uncovered:
+            say(f"Not covered by any certificate: {', '.join(uncovered)}", "red")
+    raise typer.Exit(1 if uncovered else 0)
+
+
+def _listeners(one: answers.Host) -> str:
+    return ", ".join((*one.listeners, *(("(default)",) if one.is_default else ())))
+
+
+def _served(one: answers.Candidate | None, *, covered: bool) -> tuple[Cell, ...]:
+    if one is None:
+        return "none yet" if covered else ("not covered", "red"), "", "", ""
+    level: Cell = _level(one) if covered else ("9 not covered", "red")
+    return level, one.fingerprint[:SHORT], one.not_after[:DATE], one.paths[0]
+
+
+def _level(one: answers.Candidate) -> Cell:
+    style = "green" if one.level in (Level.TRUSTED_EXACT, Level.TRUSTED_WILDCARD) else ""
+    if one.level in (Level.EXPIRED_EXACT, Level.EXPIRED_WILDCARD):
+        style = "red"
+    words = "default" if one.level == Level.DEFAULT else one.level_words
+    return f"{one.level} {words}", style

@@ -1,0 +1,85 @@
+"""Why a host name is served by which certificate, in the API's and the commands' words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from admin import answers
+from admin.text import iso, plain
+from certstore.names import canonical_pattern
+from certstore.ranking import Level, Order
+from certstore.selector import Candidate, Selector
+from config.model import Config
+
+
+def asked_host(text: str) -> str | None:
+    """What an operator asks about, in canonical form: a host name in any spelling, a wildcard; None for "".
+
+    Raises InvalidName.
+    """
+    return canonical_pattern(text) if text else None
+
+
+def explain(selector: Selector, host: str | None, order: Order) -> answers.Explanation:
+    """Every candidate for a canonical host name (None: no server name)."""
+    candidates = selector.explain(host)
+    return answers.Explanation(
+        host=host,
+        order=order,
+        covered=any(one.selection.level is not Level.DEFAULT for one in candidates),
+        served=candidates[0].selection.certificate.fingerprint if candidates else None,
+        candidates=tuple(_candidates(candidates)),
+    )
+
+
+def best(selector: Selector, host: str | None) -> answers.Candidate | None:
+    """The first candidate."""
+    return next(iter(_candidates(selector.explain(host)[:1])), None)
+
+
+def configured_hosts(config: Config) -> dict[str, tuple[str, ...]]:
+    """Every host name and wildcard of the listeners' routes, with the listeners it appears in."""
+    found: dict[str, dict[str, None]] = {}
+    for listener in config.listeners:
+        for route in listener.routes:
+            for host in route.hosts:
+                found.setdefault(host, {})[listener.name] = None
+    return {host: tuple(listeners) for host, listeners in found.items()}
+
+
+def explain_hosts(selector: Selector, config: Config, default: str | None) -> answers.Hosts:
+    """What serves each host name of the configuration; `default` is the default certificate's host name."""
+    listeners = configured_hosts(config)
+    names = [*listeners, *([default] if default is not None and default not in listeners else [])]
+    hosts = []
+    for name in names:
+        served = best(selector, name)
+        hosts.append(
+            answers.Host(
+                host=name,
+                listeners=listeners.get(name, ()),
+                is_default=name == default,
+                covered=served is not None and served.level != Level.DEFAULT,
+                served=served,
+            )
+        )
+    return answers.Hosts(config.certificates.order, tuple(hosts), best(selector, None))
+
+
+def _candidates(candidates: Iterable[Candidate]) -> Iterable[answers.Candidate]:
+    for rank, (selection, reason) in enumerate(candidates, 1):
+        one = selection.certificate
+        yield answers.Candidate(
+            rank=rank,
+            level=selection.level.value,
+            level_words=selection.level.words,
+            reason=reason,
+            matched=selection.matched,
+            fingerprint=one.fingerprint,
+            key_type=one.key_type,
+            names=one.names,
+            addresses=one.addresses,
+            not_before=iso(one.not_before),
+            not_after=iso(one.not_after),
+            paths=tuple(map(plain, one.paths)),
+        )

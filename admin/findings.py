@@ -1,0 +1,204 @@
+"""What `snigate check` finds: errors are to be corrected before serving, warnings to be thought about.
+
+The configuration's own problems come from `config`; here is what needs certificates as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Literal
+
+import msgspec
+
+from admin.explanation import configured_hosts
+from admin.reading import Reading
+from admin.text import count, iso, plain
+from certstore.catalogue import DEFAULT_NAME_FILE
+from certstore.certified_key import CertifiedKey
+from certstore.key_types import KeyTypes
+from certstore.names import wildcard_of
+from certstore.ranking import Order
+from certstore.selector import Selection, Selector
+from config import warnings as configuration_warnings
+from config.errors import Problem
+from config.model import Config, ListenerConfig
+from proxy.contexts import CertificateContexts, ContextError
+from proxy.policy import Policy
+from proxy.routing import Route, RouteTable, route_tables
+
+NAMED = 5  # names spelt out in one message
+
+_EVERY_CLIENT = (int(KeyTypes.ALL), *(int(one) for one in KeyTypes if one is not KeyTypes.ALL))
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One thing found. `where` is a file, a directory, or a configuration file with its key path."""
+
+    severity: Literal["error", "warning"]
+    where: str
+    message: str
+
+
+def of_configuration(problems: Iterable[Problem], severity: Literal["error", "warning"] = "error") -> list[Finding]:
+    """The configuration's problems, or its warnings."""
+    return [
+        Finding(severity, plain(": ".join(part for part in (str(one.file), one.key) if part)), plain(one.message))
+        for one in problems
+    ]
+
+
+def findings(reading: Reading) -> list[Finding]:
+    """Everything about a configuration that could be loaded, and about the certificates it names; errors first."""
+    found = [
+        *_files(reading),
+        *_refused_by_openssl(reading),
+        *of_configuration(configuration_warnings.warnings(reading.config), "warning"),
+        *_default(reading),
+        *_hosts(reading),
+        *_order(reading),
+        *_coalescing(reading),
+    ]
+    return sorted(found, key=lambda one: one.severity)
+
+
+def _files(reading: Reading) -> Iterator[Finding]:
+    for one in reading.problems:
+        yield Finding("error", plain(one.path), plain(one.message))
+    for path in sorted(reading.snapshot.waiting):
+        yield Finding(
+            "warning", plain(path), "no private key for this certificate was found; put its key into any directory"
+        )
+
+
+def _refused_by_openssl(reading: Reading) -> Iterator[Finding]:
+    """Load every pair as a worker would, under each profile in use."""
+    tables = route_tables(reading.config).values()
+    policies = {Policy(policy.profile) for table in tables for policy in table.policies}
+    contexts = CertificateContexts(limit=1)
+    for certificate in reading.certificates:
+        for policy in sorted(policies, key=lambda one: one.profile):
+            try:
+                contexts.get(certificate, policy)
+            except ContextError as error:
+                message = f"{error} (profile {policy.profile}); the next best is served instead, replace it"
+                yield Finding("error", ", ".join(map(plain, certificate.paths)), plain(message))
+
+
+def _default(reading: Reading) -> Iterator[Finding]:
+    name = reading.snapshot.default_name
+    if name is not None and reading.selector.select(name, strict=True) is None:
+        configured = reading.config.certificates.default is not None
+        where = _key(reading.config, "certificates.default") if configured else _default_file(reading.config)
+        yield Finding(
+            "warning",
+            where,
+            f"no certificate covers {name}, so the one made at first start is the default; add a certificate for it",
+        )
+
+
+def _hosts(reading: Reading) -> Iterator[Finding]:
+    """Hosts of routes that no certificate covers, or only one that has expired or is not valid yet."""
+    for host, listeners in configured_hosts(reading.config).items():
+        where = _key(reading.config, f"listeners[{listeners[0]}].routes")
+        selection = reading.selector.select(host, strict=True)
+        if selection is None:
+            yield Finding(
+                "warning", where, f"no certificate covers {host}: clients get the default one; add a certificate"
+            )
+        elif not selection.certificate.is_valid(reading.now):
+            one = selection.certificate
+            validity = f"valid from {iso(one.not_before)} to {iso(one.not_after)}"
+            yield Finding(
+                "warning", where, f"{host} is served certificate {one.fingerprint[:16]}, {validity}; renew it"
+            )
+
+
+def _order(reading: Reading) -> Iterator[Finding]:
+    """Names that the two orders serve differently now. They can differ only where an exact match has expired."""
+    orders: tuple[Order, Order] = ("kerio", "unexpired-first")
+    selectors = [reading.selector_in(order) for order in orders]
+    differing = []
+    for name in sorted(reading.index.names):
+        expired = any(not one.is_valid(reading.now) for one in reading.index.named(name))
+        if expired and not name.startswith("*.") and _differ(name, *selectors):
+            differing.append(name)
+    if differing:
+        used = reading.config.certificates.order
+        yield Finding(
+            "warning",
+            _key(reading.config, "certificates.order"),
+            f'"kerio" serves {_listed(differing)} an expired certificate of the exact name, "unexpired-first" a valid '
+            f'wildcard certificate; the order in use is "{used}": renew the expired, or choose the order you mean',
+        )
+
+
+def _differ(name: str, first: Selector, second: Selector) -> bool:
+    return any(
+        _fingerprint(first.select(name, usable, strict=True)) != _fingerprint(second.select(name, usable, strict=True))
+        for usable in _EVERY_CLIENT
+    )
+
+
+def _coalescing(reading: Reading) -> Iterator[Finding]:
+    """HTTP/2 clients send requests for any name a connection's certificate covers over it (RFC 9113 section 9.1.1).
+
+    Where those names have different backends, requests reach the wrong one.
+    """
+    tables = route_tables(reading.config)
+    for listener in reading.config.listeners:
+        table = tables[listener.name]
+        told: set[str] = set()
+        for route in table.routes:
+            if b"h2" not in route.policy.alpn:
+                continue
+            for host in route.hosts:
+                selection = reading.selector.select(host, strict=True)
+                if selection is None or selection.certificate.fingerprint in told:
+                    continue
+                backends = _backends_behind(selection.certificate, table)
+                if len(backends) > 1:
+                    told.add(selection.certificate.fingerprint)
+                    yield _shared(reading.config, listener, selection.certificate, backends)
+
+
+def _backends_behind(certificate: CertifiedKey, table: RouteTable) -> dict[str, list[str]]:
+    """The backends that the certificate's names lead to, each with some of these names."""
+    found: dict[str, list[str]] = {}
+    names = dict.fromkeys(certificate.names)
+    for route in table.routes:
+        names.update(dict.fromkeys(host for host in route.hosts if wildcard_of(host) in certificate.names))
+    routed: Mapping[str, Route] = {host: route for route in table.routes for host in route.hosts}
+    for name in names:
+        route = routed.get(name) or (table.find(name) if not name.startswith("*.") else table.otherwise)
+        found.setdefault(route.backend, []).append(name)
+    return found
+
+
+def _shared(
+    config: Config, listener: ListenerConfig, certificate: CertifiedKey, backends: Mapping[str, list[str]]
+) -> Finding:
+    split = "; ".join(f"{_listed(names)} to {backend}" for backend, names in backends.items())
+    return Finding(
+        "warning",
+        _key(config, f"listeners[{listener.name}].routes"),
+        f"certificate {certificate.fingerprint[:16]} covers names that go to different backends ({split}), and HTTP/2 "
+        "clients may send requests for all of them over one connection, which has one backend; give each backend a "
+        'certificate of its own, or leave "h2" out of alpn',
+    )
+
+
+def _key(config: Config, key: str) -> str:
+    return f"{plain(str(config.source))}: {key}" if config.source is not None else f"built-in defaults: {key}"
+
+
+def _default_file(config: Config) -> str:
+    return plain(str(config.server.state_directory / DEFAULT_NAME_FILE))
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(names[:NAMED])
+    return shown if len(names) <= NAMED else f"{shown} and {count(len(names) - NAMED, 'other name')}"
+
+
+def _fingerprint(selection: Selection | None) -> str | None:
+    return selection.certificate.fingerprint if selection is not None else None

@@ -1,0 +1,145 @@
+"""What the control process knows about the running server, and what it answers to those who ask.
+
+Two sources: the supervisor says how the processes are, over the channel; the keeper sends certificates (without
+private keys) and reports, which a replica takes in. Nothing is read from disk here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from admin import answers
+from admin.description import describe
+from admin.explanation import best, explain
+from admin.text import iso, iso_or_none, plain
+from admin.version import version
+from certstore.replica import Replica
+from certstore.selector import Selector
+from config.model import Config
+from proxy.channel import Message
+
+AT_ONCE = 100  # certificates described between two events of the loop: about ten milliseconds
+
+READY, NO_WORKER, DRAINING = "ready", "no-worker", "draining"
+STATES = (READY, NO_WORKER, DRAINING)
+
+
+class View:
+    """The running server as control sees it. `started_at` is Unix seconds; `listeners` and `admin` are addresses."""
+
+    def __init__(
+        self,
+        config: Config,
+        replica: Replica,
+        listeners: Mapping[str, Sequence[str]],
+        admin: Mapping[str, str],
+        started_at: float,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.config = config
+        self.replica = replica
+        self.clock = clock
+        self.draining = False
+        self.worker_restarts = 0
+        self._listeners = listeners
+        self._admin = dict(admin)
+        self._started_at = started_at
+        self._processes: tuple[answers.Process, ...] = ()
+
+    def hear(self, message: Message) -> None:
+        """Take in what the supervisor says about the processes."""
+        now = self.clock()
+        self.draining = bool(message["draining"])
+        self.worker_restarts = int(message["worker_restarts"])
+        self._processes = tuple(
+            answers.Process(
+                role=one["role"],
+                number=one["number"],
+                pid=one["pid"],
+                ready=one["ready"],
+                started_at=iso(now - one["seconds"]) if one["seconds"] is not None else None,
+            )
+            for one in message["processes"]
+        )
+
+    @property
+    def workers_ready(self) -> int:
+        """How many workers accept connections."""
+        return sum(one.ready for one in self._processes if one.role == "worker")
+
+    @property
+    def state(self) -> str:
+        """One of STATES."""
+        if self.draining:
+            return DRAINING
+        return READY if self.workers_ready else NO_WORKER
+
+    def explain(self, host: str | None) -> answers.Explanation:
+        """Every candidate for a canonical host name; None: no server name."""
+        return explain(self.replica.selector, host, self.config.certificates.order)
+
+    async def certificates(self) -> answers.Certificates:
+        """Every certificate; the loop goes on meanwhile."""
+        default = best(self.replica.selector, None)
+        fingerprint = default.fingerprint if default is not None else None
+        described: list[answers.Certificate] = []
+        every = tuple(self.replica.index)
+        for start in range(0, len(every), AT_ONCE):
+            # A selector of this batch's own: what it caches is dropped with it, and not kept for 100,000 names.
+            selector = Selector(self.replica.index, self.config.certificates.order, self.clock)
+            now = self.clock()
+            for one in every[start : start + AT_ONCE]:
+                described.append(describe(one, selector, now, is_default=one.fingerprint == fingerprint))
+            await asyncio.sleep(0)
+        report = self.replica.report
+        return answers.Certificates(
+            certificates=tuple(described),
+            problems=tuple(
+                answers.RejectedFile(plain(one.path), one.reason, plain(one.message))
+                for one in (report.problems if report is not None else ())
+            ),
+            waiting=tuple(map(plain, report.waiting)) if report is not None else (),
+            default=default,
+        )
+
+    def status(self) -> answers.Status:
+        """How the processes and the store are."""
+        report = self.replica.report
+        return answers.Status(
+            version=version(),
+            started_at=iso(self._started_at),
+            uptime_seconds=round(max(0.0, self.clock() - self._started_at), 1),
+            ready=self.state == READY,
+            state=self.state,
+            draining=self.draining,
+            worker_restarts=self.worker_restarts,
+            admin=self._admin,
+            listeners=tuple(
+                answers.Listener(one.name, tuple(self._listeners.get(one.name, ())), one.protocol, one.backend)
+                for one in self.config.listeners
+            ),
+            processes=self._processes,
+            store=self._store(),
+            replicas=tuple(
+                answers.Replica(one.worker, one.pid, one.change, one.certificates, one.digest)
+                for one in (report.replicas if report is not None else ())
+            ),
+        )
+
+    def _store(self) -> answers.Store | None:
+        report = self.replica.report
+        if report is None:
+            return None
+        return answers.Store(
+            change=report.change,
+            certificates=len(self.replica.index),
+            problems=len(report.problems),
+            waiting=len(report.waiting),
+            unverified=report.unverified,
+            watching=report.watching,
+            swaps=report.swaps,
+            last_scan=iso_or_none(report.scanned_at),
+            last_swap=iso_or_none(report.swapped_at),
+        )

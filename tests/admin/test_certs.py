@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from rich.console import Console
+
+from admin.cli import app
+from admin.commands import output
+from tests.admin.conftest import Place
+from tests.support.pki import DAY, Authority, Pair, self_signed
+
+
+def _spki(pair: Pair) -> bytes:
+    info = pair.certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(info).digest()
+
+
+def test_the_list_begins_with_what_expires_next(place: Place) -> None:
+    pairs = {
+        days: place.add(place.root.issue(f"d{abs(days)}.example", not_after=days * DAY), f"d{days}")
+        for days in (90, -5, 10)
+    }
+    before = place.files()
+    result = place.run("certs", "list")
+    assert result.exit_code == 0
+    listed = [line.split()[0] for line in result.output.splitlines()[2:] if line.strip()]
+    assert listed == [pairs[days].fingerprint[:16] for days in (-5, 10, 90)]
+    assert "expired" in result.output
+    assert place.files() == before
+
+
+def test_colours_follow_the_days_left_and_only_on_a_terminal(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    for days in (90, 20, 3):
+        place.add(place.root.issue(f"d{days}.example", not_after=days * DAY), f"d{days}")
+    assert "\x1b" not in place.run("certs", "list").output
+    monkeypatch.setattr(
+        output, "Console", lambda **given: Console(**given, force_terminal=True, color_system="standard")
+    )
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    rows = place.run("certs", "list").output.splitlines()[2:]
+    assert ["\x1b[31m" in rows[0], "\x1b[33m" in rows[1], "\x1b[32m" in rows[2]] == [True, True, True]
+
+
+def test_the_list_as_json_tells_what_each_serves(place: Place) -> None:
+    pair = place.add(place.root.issue("www.example.com"), "www")
+    (found,) = json.loads(place.run("certs", "list", "--json").stdout)
+    assert found["fingerprint"] == pair.fingerprint
+    assert [one["name"] for one in found["serves"]] == ["www.example.com"]
+
+
+def test_an_empty_directory_is_no_failure_and_problems_are_pointed_at(place: Place) -> None:
+    (place.path / "certs/bad.pem").write_text("")
+    result = place.run("certs", "list")
+    assert result.exit_code == 0
+    assert "There is no certificate yet" in result.output
+    assert "1 file with problems" in result.output
+
+
+def test_show_tells_everything_about_the_certificate_that_a_host_is_served(place: Place) -> None:
+    intermediate = Authority.make("Test intermediate", place.root)
+    pair = place.add(intermediate.issue("www.example.com", "*.example.com"), "www")
+    other = place.add(self_signed("www.example.com"), "other")
+    result = place.run("certs", "show", "WWW.example.com")
+    assert result.exit_code == 0
+    for expected in (
+        pair.fingerprint,
+        "CN=Test intermediate",
+        "ecdsa-p256",
+        base64.b64encode(_spki(pair)).decode(),
+        f"3 1 1 {_spki(pair).hex()}",
+        str(place.path / "certs/www.key"),
+        "*.example.com: level 5, trusted, wildcard",
+        f"Also for this name: {other.fingerprint[:16]}",
+    ):
+        assert expected in result.output
+
+
+def test_show_finds_a_host_that_only_a_wildcard_covers(place: Place) -> None:
+    pair = place.add(place.root.issue("*.example.com"), "www")
+    assert pair.fingerprint in place.run("certs", "show", "any.example.com").output
+    assert pair.fingerprint in place.run("certs", "show", "*.example.com").output
+
+
+def test_show_takes_the_beginning_of_a_fingerprint_as_other_tools_print_it(place: Place) -> None:
+    pair = place.add(place.root.issue("www.example.com"), "www")
+    place.add(place.root.issue("api.example.com"), "api")
+    digits = pair.fingerprint.upper()
+    colons = ":".join(digits[place : place + 2] for place in range(0, 64, 2))
+    for which in (pair.fingerprint[:12], digits, colons):
+        found = json.loads(place.run("certs", "show", which, "--json").stdout)
+        assert found["certificate"]["fingerprint"] == pair.fingerprint
+        assert found["tlsa"] == f"3 1 1 {_spki(pair).hex()}"
+        assert found["chain"] == []
+
+
+@pytest.mark.parametrize("which", ["nowhere.example", "ffff", "a", "", "not a name"])
+def test_what_is_not_found_is_told(place: Place, which: str) -> None:
+    place.add(place.root.issue("www.example.com"), "www")
+    result = place.run("certs", "show", which)
+    assert result.exit_code == 1
+    assert "snigate certs list" in result.stderr
+
+
+def test_an_ambiguous_fingerprint_is_wrong_usage(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("admin.commands.certs.MIN_PREFIX", 0)
+    place.add(place.root.issue("www.example.com"), "www")
+    place.add(place.root.issue("api.example.com"), "api")
+    result = place.run("certs", "show", "")
+    assert result.exit_code == 2
+    assert "give more digits" in result.stderr
+
+
+def test_the_default_is_marked(place: Place) -> None:
+    place.configure(certificates='default = "www.example.com"')
+    place.add(place.root.issue("www.example.com"), "www")
+    assert "default, 1 name" in place.run("certs", "list").output
+    assert "every name that no certificate covers" in place.run("certs", "show", "www.example.com").output
+
+
+def test_a_subject_cannot_style_or_steer_the_terminal(place: Place) -> None:
+    pair = place.add(self_signed("www.example.com", common_name="[bold red]\x1b[2J\u202eevil"), "evil")
+    found = place.run("certs", "show", pair.fingerprint[:16]).output
+    assert "[bold red]\\x1b[2J\\u202eevil" in found
+    assert "\x1b" not in found
+
+
+def test_certs_alone_is_wrong_usage_and_shows_help(place: Place) -> None:
+    result = place.runner.invoke(app, ["certs"])
+    assert result.exit_code == 2
+    assert "list" in result.output

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.admin.conftest import Place
+
+ROUTE = '[[listeners.routes]]\nhosts = ["www.example.com", "*.example.com", "nowhere.example"]'
+
+
+def test_every_configured_host_is_listed_and_uncovered_ones_flagged(place: Place) -> None:
+    place.configure(certificates='default = "mail.example.net"', listener=ROUTE)
+    place.add(place.root.issue("www.example.com", "*.example.com"), "www")
+    before = place.files()
+    result = place.run("explain")
+    assert result.exit_code == 1
+    rows = {line.split()[0]: line for line in result.output.splitlines() if line.strip()}
+    assert "1 trusted, exact" in rows["www.example.com"]
+    assert "5 trusted, wildcard" in rows["*.example.com"]
+    assert "not covered" in rows["nowhere.example"]
+    assert "(default)" in rows["mail.example.net"]
+    assert "Not covered by any certificate: nowhere.example, mail.example.net" in result.output
+    assert place.files() == before
+
+
+def test_all_hosts_covered_is_good(place: Place) -> None:
+    place.configure(listener='[[listeners.routes]]\nhosts = ["www.example.com"]')
+    pair = place.add(place.root.issue("www.example.com"), "www")
+    result = place.run("explain", "--json")
+    assert result.exit_code == 0
+    (host,) = json.loads(result.stdout)["hosts"]
+    assert (host["host"], host["listeners"], host["covered"]) == ("www.example.com", ["web"], True)
+    assert host["served"]["fingerprint"] == pair.fingerprint
+
+
+@pytest.mark.parametrize("spelling", ["www.bücher.example", "WWW.BÜCHER.example.", "www.xn--bcher-kva.example"])
+def test_a_host_may_be_spelt_in_any_way(place: Place, spelling: str) -> None:
+    pair = place.add(place.root.issue("www.xn--bcher-kva.example"), "www")
+    result = place.run("explain", spelling)
+    assert result.exit_code == 0
+    assert pair.fingerprint[:16] in result.output
+    assert "www.xn--bcher-kva.example is served the first" in result.output
+
+
+def test_candidates_come_in_order_with_the_served_one_marked(place: Place) -> None:
+    place.add(place.root.issue("*.example.com"), "wildcard")
+    place.add(place.root.issue("www.example.com", not_after=-60), "old")
+    lines = place.run("explain", "www.example.com").output.splitlines()
+    marked = next(line for line in lines if line.startswith("*"))
+    assert "4 expired, exact" in marked
+    assert "5 trusted, wildcard" in lines[lines.index(marked) + 1]
+
+
+def test_a_host_that_only_the_default_serves_is_said_but_no_failure(place: Place) -> None:
+    place.configure(certificates='default = "www.example.com"')
+    place.add(place.root.issue("www.example.com"), "www")
+    result = place.run("explain", "other.example.net")
+    assert result.exit_code == 0
+    assert "No certificate covers other.example.net" in result.output
+    assert "default = www.example.com" in result.output
+
+
+def test_no_server_name_is_explained_too(place: Place) -> None:
+    result = place.run("explain", "")
+    assert result.exit_code == 0
+    assert "no certificate yet" in result.output
+
+
+@pytest.mark.parametrize("host", ["a..b", "192.0.2.1", "-", "ex ample"])
+def test_what_is_no_host_name_is_wrong_usage(place: Place, host: str) -> None:
+    result = place.run("explain", "--", host) if host.startswith("-") else place.run("explain", host)
+    assert result.exit_code == 2
+
+
+def test_json_is_what_the_api_answers(place: Place) -> None:
+    pair = place.add(place.root.issue("www.example.com"), "www")
+    found = json.loads(place.run("explain", "www.example.com", "--json").stdout)
+    assert (found["host"], found["covered"], found["served"]) == ("www.example.com", True, pair.fingerprint)
+    assert found["candidates"][0]["level_words"] == "trusted, exact"
+
+
+def test_a_broken_configuration_is_told(place: Place) -> None:
+    place.configure(text="nonsense = 1\n")
+    result = place.run("explain", "www.example.com")
+    assert result.exit_code == 1
+    assert "nonsense" in result.stderr

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from admin import panel
+from admin.panel import Ready, announce
+from config.load import load
+from config.model import Config
+
+READY = Ready(
+    listeners={"web": ["127.0.0.1:8443"]},
+    admin={"admin": "[::]:9180", "metrics": "0.0.0.0:9181"},
+    certificates=3,
+    problems=1,
+    default="ab" * 32,
+    default_names=("a.example", "b.example", "c.example", "d.example", "e.example"),
+)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    return Config.defaults(tmp_path)
+
+
+def test_plain_lines_say_everything_where_stderr_is_no_terminal(
+    config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    announce(config, READY)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        "listens: web on 127.0.0.1:8443 -> the built-in welcome page",
+        f"certificates: 3 in {tmp_path}/snigate-data/certs",
+        "problems: 1 file cannot be used; 'snigate check' says why",
+        "default: abababababababab for a.example, b.example, c.example, d.example and 1 other name",
+        "admin: http://localhost:9180/",
+        "metrics: http://localhost:9181/metrics",
+        f"next: put certificates and keys into {tmp_path}/snigate-data/certs",
+        "next: curl -k https://127.0.0.1:8443/",
+    ]
+
+
+def test_a_terminal_gets_a_panel(
+    config: Config, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(panel, "Console", lambda **given: Console(**given, width=200, force_terminal=True))
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    announce(config, READY)
+    shown = capsys.readouterr().err
+    assert "╭" in shown
+    assert "is ready" in shown
+    assert "curl -k https://127.0.0.1:8443/" in shown
+
+
+def test_json_logs_get_one_entry_and_nothing_else(
+    config: Config, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    changed = config.model_copy(update={"log": config.log.model_copy(update={"format": "json"})})
+    with caplog.at_level(logging.INFO, "snigate"):
+        announce(changed, READY)
+    assert capsys.readouterr().err == ""
+    (record,) = caplog.records
+    assert record.getMessage().startswith("ready: listens: web on 127.0.0.1:8443")
+
+
+def test_a_mail_listener_is_tried_with_openssl(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "snigate.toml"
+    file.write_text('[[listeners]]\nname="imap"\nprotocol="imap"\nbind=[":993"]\nbackend="127.0.0.1:143"\n')
+    announce(load(file), Ready({"imap": ["[::]:993"]}, {"admin": "127.0.0.1:9180"}, 0, 0, None, ()))
+    assert "next: openssl s_client -connect localhost:993\n" in capsys.readouterr().err

@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import json
+import socketserver
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from admin import serve as serving
+from admin.cli import app
+from admin.panel import Ready
+from admin.state import StateError
+from admin.view import View
+from certstore.unix_path import socket_address
+from config.model import Config
+from tests.admin.conftest import MakeView, Place, said
+
+Answer = Callable[[int, bytes], None]
+
+
+@pytest.fixture
+def answer(place: Place) -> Iterator[Answer]:
+    """Answers a request on the control socket."""
+    path = place.path / "snigate-data/control.sock"
+    path.parent.mkdir()
+    threads: list[threading.Thread] = []
+
+    def start(status: int, body: bytes) -> None:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(status)
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - http.server's name
+                pass
+
+        with socket_address(path) as address:
+            server = socketserver.UnixStreamServer(address, Handler)
+
+        def serve() -> None:
+            with server:
+                server.handle_request()  # a look whether anybody is there
+                server.handle_request()
+
+        threads.append(threading.Thread(target=serve))
+        threads[-1].start()
+
+    yield start
+    for thread in threads:
+        thread.join()
+
+
+def _status(view: View) -> bytes:
+    return msgspec.json.encode(view.status())
+
+
+def test_status_shows_processes_listeners_and_store(place: Place, make_view: MakeView, answer: Answer) -> None:
+    view = make_view()
+    view.hear(said(workers=1, restarts=1))
+    answer(200, _status(view))
+    result = place.run("status")
+    assert result.exit_code == 0, result.output
+    for expected in ("ready", "127.0.0.1:9180", "127.0.0.1:8443", "worker 0", "down", "00ff", "1 worker died"):
+        assert expected in result.output
+
+
+def test_status_of_a_server_that_is_not_ready_is_a_problem(place: Place, make_view: MakeView, answer: Answer) -> None:
+    view = make_view()
+    view.replica.report = None
+    view.hear(said(draining=True))
+    answer(200, _status(view))
+    result = place.run("status")
+    assert result.exit_code == 1
+    assert "draining" in result.output
+    assert "the keeper has not reported yet" in result.output
+
+
+def test_status_as_json_is_what_the_api_answers(place: Place, make_view: MakeView, answer: Answer) -> None:
+    body = _status(make_view())
+    answer(200, body)
+    assert json.loads(place.run("status", "--json").stdout) == json.loads(body)
+
+
+def test_status_without_a_server_says_so(place: Place) -> None:
+    result = place.run("status")
+    assert result.exit_code == 1
+    assert "snigate is not running" in result.stderr
+    assert str(place.path / "snigate-data/control.sock") in result.stderr
+    assert not (place.path / "snigate-data").exists()
+
+
+def test_status_with_a_socket_left_over_says_so(place: Place, answer: Answer) -> None:
+    (place.path / "snigate-data/control.sock").write_text("")
+    result = place.run("status")
+    assert result.exit_code == 1
+    assert "snigate is not running" in result.stderr
+
+
+def test_status_finds_a_socket_whose_path_is_longer_than_the_kernel_takes(place: Place) -> None:
+    place.configure(listener=f'[server]\nstate_directory = "{"x" * 120}/{"y" * 120}"')
+    result = place.run("status")
+    assert result.exit_code == 1
+    assert "snigate is not running" in result.stderr
+
+
+@pytest.mark.parametrize(("status", "body"), [(500, b"{}"), (200, b"{}"), (200, b"nonsense")])
+def test_an_answer_that_cannot_be_used_is_told(place: Place, answer: Answer, status: int, body: bytes) -> None:
+    answer(status, body)
+    result = place.run("status")
+    assert result.exit_code == 1
+    assert "gave no answer that can be used" in result.stderr
+
+
+def test_reload_says_that_it_is_not_available_yet(place: Place) -> None:
+    result = place.run("reload")
+    assert result.exit_code == 1
+    assert "not available yet" in result.stderr
+
+
+def test_the_version_names_what_it_runs_on(place: Place) -> None:
+    result = place.runner.invoke(app, ["--version"])
+    assert result.exit_code == 0
+    assert result.stdout.startswith("snigate ")
+    assert "OpenSSL" in result.stdout
+
+
+def test_an_unknown_command_or_option_is_wrong_usage(place: Place) -> None:
+    assert place.runner.invoke(app, ["nonsense"]).exit_code == 2
+    assert place.run("check", "--nonsense").exit_code == 2
+    assert place.runner.invoke(app, []).exit_code == 2
+
+
+def test_serve_tells_what_keeps_it_from_starting(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(config: Config, on_ready: Callable[[Ready], None]) -> int:
+        raise StateError("another snigate uses it")
+
+    monkeypatch.setattr("admin.commands.server.run_server", refuse)
+    result = place.run("serve")
+    assert result.exit_code == 1
+    assert result.stderr == "another snigate uses it\n"
+
+
+def test_serve_with_a_broken_configuration_names_every_problem(place: Place) -> None:
+    place.configure(text="nonsense = 1\nmore = 2\n")
+    result = place.run("serve")
+    assert result.exit_code == 1
+    assert "nonsense" in result.stderr
+    assert "more" in result.stderr
+    assert not (place.path / "snigate-data").exists()
+
+
+def test_the_token_is_made_before_anything_listens(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop_here(config: Config, workers: int) -> None:
+        assert (Path(config.server.state_directory) / "token").exists()
+        raise StateError("far enough")
+
+    monkeypatch.setattr(serving, "bind_slots", stop_here)
+    with pytest.raises(StateError, match="far enough"):
+        serving.serve(place.config, lambda ready: None)
