@@ -1,0 +1,103 @@
+"""Limits, and the end of waiting: what happens to connections that are too many, or that do not finish."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+
+from tests.support.backend import rest
+from tests.support.echo import EchoServer
+from tests.support.snigate import Snigate, wait_for
+from tests.support.tls_client import TIMEOUT
+from tests.support.tls_socket import TlsSocket, opened
+
+
+def configuration(directory: Path, port: int, server: str) -> str:
+    return (
+        f'[server]\nworkers = 1\nstate_directory = "{directory}/state"\n{server}\n'
+        '[[listeners]]\nname = "web"\nbind = ["127.0.0.1:{port}"]\n'
+        f'backend = "127.0.0.1:{port}"\n'
+    )
+
+
+def test_a_full_worker_lets_the_next_client_wait_until_there_is_room(tmp_path: Path) -> None:
+    with EchoServer() as backend:
+        text = configuration(tmp_path, backend.port, "max_connections = 2")
+        with Snigate(tmp_path, text) as snigate, opened(snigate.port) as one, opened(snigate.port) as two:
+            waiting = TlsSocket(snigate.port)
+            assert not waiting.tls.handshake()
+            waiting.socket.sendall(waiting.tls.output())
+            waiting.socket.settimeout(0.5)
+            with pytest.raises(TimeoutError):
+                waiting.socket.recv(1)
+            two.send(b"still served")
+            assert two.read(12) == b"still served"
+            one.send_close_notify()
+            assert one.rest() == (b"", "close_notify")
+            one.close()
+            waiting.socket.settimeout(TIMEOUT)
+            waiting.tls.receive(waiting.socket.recv(1 << 16))
+            waiting.handshake()
+            waiting.send(b"my turn")
+            assert waiting.read(7) == b"my turn"
+            waiting.close()
+            assert snigate.metric("snigate_connections_total", outcome="refused") == 0
+
+
+def test_a_client_at_its_limit_is_reset_at_once_and_another_address_is_served(tmp_path: Path) -> None:
+    with EchoServer() as backend:
+        text = configuration(tmp_path, backend.port, "max_connections_per_client = 2")
+        with Snigate(tmp_path, text) as snigate:
+            with opened(snigate.port) as one, opened(snigate.port):
+                with socket.create_connection(("127.0.0.1", snigate.port), timeout=TIMEOUT) as third:
+                    assert rest(third) == (b"", "RST")
+                with socket.create_connection(
+                    ("127.0.0.1", snigate.port), timeout=TIMEOUT, source_address=("127.0.0.9", 0)
+                ) as other:
+                    other.sendall(b"not TLS, but admitted")
+                    assert rest(other) == (b"", "FIN")
+                wait_for(
+                    lambda: snigate.metric("snigate_connections_total", outcome="refused") == 1, "the reset is counted"
+                )
+                one.send(b"unharmed")
+                assert one.read(8) == b"unharmed"
+            wait_for(lambda: snigate.metric("snigate_connections_active") == 0, "they have gone")
+            with opened(snigate.port) as again:
+                again.send(b"there is room again")
+                assert again.read(19) == b"there is room again"
+
+
+def test_a_connection_that_does_not_finish_within_drain_is_reset_and_the_exit_status_is_0(tmp_path: Path) -> None:
+    with EchoServer() as backend:
+        text = configuration(tmp_path, backend.port, 'drain = "500ms"')
+        with Snigate(tmp_path, text) as snigate:
+            with opened(snigate.port) as client:
+                client.send(b"hello")
+                assert client.read(5) == b"hello"
+                assert snigate.process is not None
+                snigate.process.send_signal(signal.SIGTERM)
+                assert client.rest() == (b"", "RST")
+            assert snigate.process.wait(TIMEOUT) == 0
+        assert " drained\n" in snigate.log
+
+
+def test_while_draining_new_connections_are_refused_and_open_ones_go_on(tmp_path: Path) -> None:
+    with EchoServer() as backend:
+        text = configuration(tmp_path, backend.port, 'drain = "30s"')
+        with Snigate(tmp_path, text) as snigate:
+            with opened(snigate.port) as client:
+                assert snigate.process is not None
+                snigate.process.send_signal(signal.SIGTERM)
+                wait_for(lambda: not connects(snigate.port), "new connections are refused")
+                client.send(b"last words")
+                client.send_close_notify()
+                assert client.rest() == (b"last words", "close_notify")
+            assert snigate.process.wait(TIMEOUT) == 0
+
+
+def connects(port: int) -> bool:
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", port)) == 0

@@ -1,0 +1,100 @@
+"""A listener's service inside the test's own event loop: real sessions without processes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from certstore.index import Index
+from certstore.ranking import Level
+from certstore.selector import Selector
+from config.addresses import TcpAddress
+from config.model import WELCOME, ListenerConfig
+from proxy.backend import Backend
+from proxy.contexts import CertificateContexts, front_context
+from proxy.errors import HANDSHAKE_FAILURES, Outcome
+from proxy.limits import Limits
+from proxy.metrics import VERSIONS, BackendMetrics, ListenerMetrics
+from proxy.relay import shared_buffer
+from proxy.routing import RouteTable
+from proxy.session import Service
+from proxy.welcome import WelcomeBackend
+from tests.support.engine import certified_key
+from tests.support.pki import Pair
+
+NAME = "www.example.com"
+
+
+def listener_metrics() -> ListenerMetrics:
+    """Metrics that only the test sees."""
+    registry = CollectorRegistry()
+
+    def counter(name: str) -> Counter:
+        return Counter(name, "For a test.", registry=registry)
+
+    return ListenerMetrics(
+        active=Gauge("active", "For a test.", registry=registry),
+        duration=Histogram("duration", "For a test.", registry=registry),
+        to_backend=counter("to_backend"),
+        to_client=counter("to_client"),
+        outcomes={outcome: counter(f"outcome_{outcome.value}") for outcome in Outcome},
+        failures={reason: counter(f"failure_{reason}") for reason in HANDSHAKE_FAILURES},
+        handshakes={
+            (version, resumed): counter(f"handshake_{version.replace('.', '_')}_{resumed}")
+            for version in VERSIONS
+            for resumed in (False, True)
+        },
+        selections={level: counter(f"level_{level.value}") for level in Level},
+    )
+
+
+def backend_metrics() -> BackendMetrics:
+    """The same for a backend."""
+    registry = CollectorRegistry()
+    return BackendMetrics(
+        Histogram("duration", "For a test.", registry=registry),
+        Counter("failures", "For a test.", registry=registry),
+        Gauge("up", "For a test.", registry=registry),
+    )
+
+
+def service(
+    pair: Pair, *, handshake_timeout: float, idle_timeout: float, backend: Backend | None = None, strict: bool = False
+) -> Service:
+    """A service in the running loop that serves `pair` as NAME and relays to `backend`, or to the welcome page."""
+    index = Index()
+    for _ in index.apply([certified_key(pair, names=(NAME,))]):
+        pass
+    chosen = backend or WelcomeBackend()
+    listener = ListenerConfig(
+        name="web", bind=(TcpAddress("127.0.0.1", 0),), backend=WELCOME if backend is None else backend.name
+    )
+    routes = RouteTable(listener, "intermediate")
+    backends: Mapping[str, Backend] = {chosen.name: chosen}
+    return Service(
+        loop=asyncio.get_running_loop(),
+        name="web",
+        plain_http=True,
+        strict_sni=strict,
+        handshake_timeout=handshake_timeout,
+        idle_timeout=idle_timeout,
+        routes=routes,
+        selector=Selector(index),
+        fronts={policy: front_context(policy) for policy in routes.policies},
+        contexts=CertificateContexts(),
+        backends=backends,
+        backend_metrics={chosen.name: backend_metrics()},
+        metrics=listener_metrics(),
+        access_log=None,
+        limits=Limits(1000, None),
+        buffer=shared_buffer(),
+    )
+
+
+def value(metric: Counter | Gauge) -> float:
+    """A metric's value now."""
+    return sum(
+        sample.value for one in metric.collect() for sample in one.samples if not sample.name.endswith("_created")
+    )

@@ -1,0 +1,101 @@
+"""The arrows of docs/architecture.md, by what every module imports: which package may know which, and who does I/O."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ALLOWED = {
+    "config": set[str](),
+    "certstore": set[str](),
+    "proxy": {"certstore", "config"},
+    "admin": {"proxy", "certstore", "config"},
+}
+# Bytes or values in, bytes or values out: no event loop, no socket, no process, no thread.
+PURE = {
+    "certstore": {"certified_key", "der", "errors", "index", "key_types", "names", "ranking", "selector"},
+    "config": {"addresses", "durations", "errors", "fields", "hosts", "model", "warnings", "words"},
+    "proxy": {
+        "client_hello",
+        "client_hello_message",
+        "client_key_types",
+        "contexts",
+        "errors",
+        "ja4",
+        "limits",
+        "policy",
+        "proxy_protocol",
+        "routing",
+        "tls_engine",
+    },
+}
+IO = {"asyncio", "multiprocessing", "selectors", "socket", "ssl", "subprocess", "threading", "uvloop", "watchfiles"}
+ADDRESS_SYNTAX = {"proxy/proxy_protocol.py": {"socket"}}  # inet_pton and inet_ntop alone
+# The only modules of the data plane that handle sockets.
+SOCKETS = {"backend", "channel", "listener", "outlet", "relay", "session", "sockets", "supervisor", "welcome"}
+
+
+def modules(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def imported(module: Path) -> set[str]:
+    """The full names of everything a module imports, at its top or inside."""
+    names = set()
+    for node in ast.walk(ast.parse(module.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}: relative imports hide the arrows"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def roots(module: Path) -> set[str]:
+    return {name.partition(".")[0] for name in imported(module)}
+
+
+@pytest.mark.parametrize("package", list(ALLOWED))
+def test_a_package_imports_only_what_its_arrows_point_to(package: str) -> None:
+    ours = {*ALLOWED, "tests", "benchmarks"}
+    found = modules(package)
+    assert found
+    wrong = {str(module.relative_to(ROOT)): roots(module) & ours - ALLOWED[package] - {package} for module in found}
+    assert {module: names for module, names in wrong.items() if names} == {}
+
+
+@pytest.mark.parametrize("package", list(PURE))
+def test_pure_modules_do_no_io(package: str) -> None:
+    for name in sorted(PURE[package]):
+        module = ROOT / package / f"{name}.py"
+        used = roots(module) & IO - ADDRESS_SYNTAX.get(f"{package}/{name}.py", set())
+        assert used == set(), f"{package}/{name}.py imports {used}"
+
+
+@pytest.mark.parametrize("package", list(PURE))
+def test_pure_modules_stand_on_pure_modules(package: str) -> None:
+    for name in sorted(PURE[package]):
+        for one in imported(ROOT / package / f"{name}.py"):
+            root, _, rest = one.partition(".")
+            if root in PURE:
+                assert rest.partition(".")[0] in PURE[root], f"{package}/{name}.py stands on {one}"
+
+
+def test_only_these_modules_of_the_data_plane_touch_sockets() -> None:
+    touching = {module.stem for module in modules("proxy") if "socket" in roots(module)}
+    assert touching - {Path(module).stem for module in ADDRESS_SYNTAX} == SOCKETS
+
+
+def test_pyopenssls_private_side_is_used_in_two_modules_alone() -> None:
+    every = (module for package in ALLOWED for module in modules(package))
+    using = {module.stem for module in every if "OpenSSL._util.lib" in imported(module)}
+    assert using == {"contexts", "tls_engine"}
+
+
+def test_nothing_that_runs_uses_what_only_tests_have() -> None:
+    for package in ALLOWED:
+        for module in modules(package):
+            assert not roots(module) & {"tests", "pytest", "hypothesis"}, module
