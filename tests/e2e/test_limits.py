@@ -52,8 +52,7 @@ def test_a_client_at_its_limit_is_reset_at_once_and_another_address_is_served(tm
         text = configuration(tmp_path, backend.port, "max_connections_per_client = 2")
         with Snigate(tmp_path, text) as snigate:
             with opened(snigate.port) as one, opened(snigate.port):
-                with socket.create_connection(("127.0.0.1", snigate.port), timeout=TIMEOUT) as third:
-                    assert rest(third) == (b"", "RST")
+                assert answer_to_silence(snigate.port) == (b"", "RST")
                 with socket.create_connection(
                     ("127.0.0.1", snigate.port), timeout=TIMEOUT, source_address=("127.0.0.9", 0)
                 ) as other:
@@ -96,6 +95,15 @@ def test_while_draining_new_connections_are_refused_and_open_ones_go_on(tmp_path
                 client.send_close_notify()
                 assert client.rest() == (b"last words", "close_notify")
             assert snigate.process.wait(TIMEOUT) == 0
+
+
+def answer_to_silence(port: int) -> tuple[bytes, str]:
+    """What a client that says nothing is told. A reset may come while it still waits for its own connect to return."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT) as sock:
+            return rest(sock)
+    except ConnectionResetError:
+        return b"", "RST"
 
 
 def connects(port: int) -> bool:
