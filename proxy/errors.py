@@ -69,7 +69,9 @@ class Outcome(Enum):
     TRUNCATED_BY_CLIENT = "truncated_by_client"
     RESET_BY_CLIENT = "reset_by_client"
     RESET_BY_BACKEND = "reset_by_backend"
+    TRUNCATED_BY_BACKEND = "truncated_by_backend"
     PROTOCOL_ERROR = "protocol_error"
+    BACKEND_PROTOCOL_ERROR = "backend_protocol_error"
     IDLE = "idle"
     DRAINED = "drained"
 
@@ -86,7 +88,9 @@ _WHOSE = {
     Outcome.TRUNCATED_BY_CLIENT: Whose.CLIENT,
     Outcome.RESET_BY_CLIENT: Whose.CLIENT,
     Outcome.RESET_BY_BACKEND: Whose.BACKEND,
+    Outcome.TRUNCATED_BY_BACKEND: Whose.BACKEND,
     Outcome.PROTOCOL_ERROR: Whose.CLIENT,
+    Outcome.BACKEND_PROTOCOL_ERROR: Whose.BACKEND,
     Outcome.IDLE: Whose.CLIENT,
     Outcome.DRAINED: Whose.SNIGATE,
 }

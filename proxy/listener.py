@@ -9,7 +9,7 @@ import os
 import socket
 
 from proxy.errors import Outcome
-from proxy.relay import reset
+from proxy.leg import reset
 from proxy.session import Service, Session
 
 log = logging.getLogger("snigate.listener")

@@ -11,6 +11,8 @@ import socket
 from collections.abc import Callable
 from enum import Enum
 
+from proxy.layer import Buffer
+
 
 class OutletState(Enum):
     """OPEN takes data; FINISHING sends what it holds and then FIN; FINISHED has sent its FIN."""
@@ -50,8 +52,8 @@ class Outlet:
         """Bytes that are still to be sent."""
         return 0 if self._held is None else len(self._held)
 
-    def send(self, data: bytes) -> None:
-        """Send `data` (not empty), holding what the kernel does not take now."""
+    def send(self, data: Buffer) -> None:
+        """Send `data` (not empty), holding what the kernel does not take now: a copy, where it is a view."""
         if self._held is not None:
             self._held = memoryview(bytes(self._held) + data)
             return
@@ -64,7 +66,8 @@ class Outlet:
             return
         self.sent += taken
         if taken < len(data):
-            self._held = memoryview(data)[taken:]
+            rest = memoryview(data)[taken:]
+            self._held = memoryview(bytes(rest)) if isinstance(data, memoryview) else rest
             self._loop.add_writer(self._socket, self._on_writable)
 
     def finish(self) -> None:

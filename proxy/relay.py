@@ -1,18 +1,21 @@
-"""Two streams between a TLS client and a plain-text backend, until both have ended.
+"""Two streams between a client and a backend, until both have ended.
 
 How it works. Each direction is a source that is read when its socket is readable, and an outlet that it feeds. While
 the outlet is blocked, its source is not read, so each direction holds at most one read. Reads go into one buffer that
-all relays of a worker share: an idle connection owns none.
+all relays of a worker share: an idle connection owns none. On either leg lies TLS, or nothing: see proxy.layer.
 
 Endings are truthful. What one leg says, the other is told, and nothing else:
 
-    client close_notify     -> FIN to the backend; the backend may go on sending
-    backend FIN             -> close_notify and FIN to the client; the client may go on sending
+    an end of the stream    -> an end of the stream (close_notify where the leg has TLS, then FIN); the other direction
+                               may go on
     reset on one leg        -> reset on the other
     client FIN without close_notify, while the backend still waits for more: the stream was cut short; the backend is
                                reset, so that it never takes the part for the whole
-    a TLS error             -> the alert to the client, reset to the backend
+    backend FIN without close_notify: the client gets what there was, and FIN without close_notify
+    a TLS error             -> the alert to the one who made it, reset to the other
     silence for too long    -> FIN without close_notify to the client; reset to a backend that still waits for more
+
+Where there is no TLS on a leg, its FIN is the end of the stream.
 
 The relay is over when both directions have ended and everything is delivered, or when one of the above cuts it short.
 """
@@ -20,21 +23,17 @@ The relay is over when both directions have ended and everything is delivered, o
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
-import struct
 from collections.abc import Callable
 
 from proxy.errors import Outcome
-from proxy.outlet import Outlet, OutletState
-from proxy.tls_engine import TlsEngine, TlsError
+from proxy.layer import Layer
+from proxy.leg import Leg
 
 READ_SIZE = 256 << 10  # bytes read from a socket at once, and so what a direction holds at most (beside TLS framing)
-# A client that reads nothing can still make OpenSSL answer, with KeyUpdates: beyond this, it is cut off.
+# A peer that reads nothing can still make OpenSSL answer, with KeyUpdates: beyond this, it is cut off.
 MAX_HELD = 2 * READ_SIZE
 LINGER = 30.0  # seconds without traffic after which a client that was told the end is no longer waited for
-
-_RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, zero seconds: close() sends RST
 
 
 def shared_buffer() -> memoryview:
@@ -42,201 +41,133 @@ def shared_buffer() -> memoryview:
     return memoryview(bytearray(READ_SIZE))
 
 
-def reset(sock: socket.socket) -> None:
-    """Close a socket so that its peer sees a reset, not an end."""
-    with contextlib.suppress(OSError):
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-    sock.close()
-
-
 class Relay:
     """Relays until the end, then closes both sockets and calls `on_end` once with how it ended."""
 
     __slots__ = (
         "_backend",
-        "_backend_outlet",
-        "_buffer",
         "_client",
-        "_client_outlet",
-        "_engine",
         "_idle_timeout",
         "_last",
         "_loop",
         "_on_end",
-        "_over",
         "_timer",
-        "_upstream_ended",
+        "_truncated",
+        "over",
     )
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        client: socket.socket,
-        engine: TlsEngine,
-        backend: socket.socket,
+        client: tuple[socket.socket, Layer],
+        backend: tuple[socket.socket, Layer],
         buffer: memoryview,
         idle_timeout: float,
         on_end: Callable[[Outcome], None],
     ) -> None:
         self._loop = loop
-        self._client = client
-        self._engine = engine
-        self._backend = backend
-        self._buffer = buffer
         self._idle_timeout = idle_timeout
         self._on_end = on_end
-        self._client_outlet = Outlet(loop, client, self._client_drained, self._client_failed)
-        self._backend_outlet = Outlet(loop, backend, self._backend_drained, self._backend_send_failed)
-        self._upstream_ended = False  # the client has said close_notify
-        self._over = False
+        self._client = Leg(self, loop, *client, buffer, MAX_HELD)
+        self._backend = Leg(self, loop, *backend, buffer, MAX_HELD)
+        self._client.other, self._backend.other = self._backend, self._client
+        self._truncated = False  # by the backend
+        self.over = False
         self._last = loop.time()
         self._timer = loop.call_later(idle_timeout, self._on_timer)
 
     @property
     def bytes_to_backend(self) -> int:
-        """Plain-text bytes that the backend's kernel socket has taken."""
-        return self._backend_outlet.sent
+        """Bytes that the backend's kernel socket has taken."""
+        return self._backend.outlet.sent
 
     @property
     def bytes_to_client(self) -> int:
-        """TLS bytes that the client's kernel socket has taken."""
-        return self._client_outlet.sent
+        """Bytes that the client's kernel socket has taken."""
+        return self._client.outlet.sent
 
-    def start(self, preamble: bytes = b"", unsent: bytes = b"") -> None:
-        """Begin: `preamble` (a PROXY header) goes to the backend, `unsent` (handshake bytes) to the client, first."""
-        if preamble:
-            self._backend_outlet.send(preamble)
-        if unsent and not self._over:
-            self._client_outlet.send(unsent)
-        if self._over:
-            return
-        self._loop.add_reader(self._backend, self._backend_readable)
-        self._loop.add_reader(self._client, self._client_readable)
-        self._decrypt()
+    def start(self, to_backend: bytes = b"", to_client: bytes = b"") -> None:
+        """Begin. `to_backend` (a PROXY header) and `to_client` (handshake bytes) go first, as they are."""
+        self._backend.give(to_backend)
+        self._client.give(to_client)
+        for leg in (self._backend, self._client):
+            if not self.over:
+                leg.start()
 
     def cut(self, outcome: Outcome) -> None:
         """End at once, both legs reset."""
         self._end(outcome, reset_client=True, reset_backend=True)
 
-    def _client_readable(self) -> None:
-        try:
-            size = self._client.recv_into(self._buffer)
-        except (BlockingIOError, InterruptedError):
-            return
-        except OSError as error:
-            self._client_failed(error)
-            return
+    def moved(self) -> None:
+        """See Hub."""
         self._last = self._loop.time()
-        if size == 0:
-            self._client_fin()
-        elif not self._upstream_ended:  # what follows a close_notify is not part of the stream
-            self._engine.receive(self._buffer[:size])
-            self._decrypt()
 
-    def _decrypt(self) -> None:
-        """Pass on what the engine has for either side."""
-        try:
-            plaintext = self._engine.read()
-        except TlsError:
-            self._tell_client(self._engine.output())
-            self._end(Outcome.PROTOCOL_ERROR, reset_backend=True)
-            return
-        self._tell_client(self._engine.output())
-        if plaintext and not self._over:
-            self._backend_outlet.send(plaintext)
-            if self._backend_outlet.blocked:
-                self._loop.remove_reader(self._client)
-        if self._engine.ended and not self._over:
-            self._upstream_ended = True
-            self._backend_outlet.finish()
-            self._end_if_done()
+    def heard_end(self, leg: Leg) -> None:
+        """See Hub."""
+        leg.other.finish()
+        self._told(leg.other)
 
-    def _client_fin(self) -> None:
-        self._loop.remove_reader(self._client)
-        told = self._client_outlet.state is OutletState.FINISHED
-        if self._upstream_ended:
-            return
-        if told:  # it was told the end and answers with its own, as most clients do, without a close_notify
-            self._upstream_ended = True
-            self._backend_outlet.finish()
-            self._end_if_done()
+    def heard_truncation(self, leg: Leg) -> None:
+        """See Hub."""
+        if leg is self._client:
+            if self._is_delivered():  # told the end, it answers with its own, as most clients do
+                leg.end()
+            else:
+                self._end(Outcome.TRUNCATED_BY_CLIENT, reset_backend=True)
         else:
-            self._end(Outcome.TRUNCATED_BY_CLIENT, reset_backend=True)
+            self._truncated = True
+            leg.other.cut_short()
+            self._told(leg.other)
 
-    def _backend_readable(self) -> None:
-        try:
-            size = self._backend.recv_into(self._buffer)
-        except (BlockingIOError, InterruptedError):
+    def broken(self, leg: Leg) -> None:
+        """See Hub."""
+        if leg is self._client:
+            self._end(Outcome.PROTOCOL_ERROR, reset_backend=True)
+        else:
+            self._end(Outcome.BACKEND_PROTOCOL_ERROR, reset_client=True)
+
+    def flooded(self, leg: Leg) -> None:
+        """See Hub."""
+        ours = leg is self._client
+        outcome = Outcome.PROTOCOL_ERROR if ours else Outcome.BACKEND_PROTOCOL_ERROR
+        self._end(outcome, reset_client=True, reset_backend=True)
+
+    def failed(self, leg: Leg) -> None:
+        """See Hub."""
+        if leg is self._backend:
+            self._end(Outcome.RESET_BY_BACKEND, reset_client=True, reset_backend=True)
+        else:
+            self._end(Outcome.SERVED if self._is_delivered() else Outcome.RESET_BY_CLIENT, reset_backend=True)
+
+    def send_failed(self, leg: Leg) -> None:
+        """See Hub. What a backend said before is still to be had: an early "too large" answer, say."""
+        if leg is self._backend:
+            leg.drain_socket()
+        self.failed(leg)
+
+    def finished(self) -> None:
+        """See Hub."""
+        if self._is_delivered():
+            if self._truncated:
+                self._end(Outcome.TRUNCATED_BY_BACKEND, reset_backend=not self._client.ended)
+            elif self._backend.told:
+                self._end(Outcome.SERVED)
+
+    def _told(self, leg: Leg) -> None:
+        """A leg's peer is being told the end."""
+        if self.over:
             return
-        except OSError as error:
-            self._backend_failed(error)
-            return
-        self._last = self._loop.time()
-        if size == 0:
-            self._loop.remove_reader(self._backend)
-            self._tell_client(self._engine.close())
-            self._client_outlet.finish()
-            if self._over:
-                return
+        if leg is self._client:  # from now on it is not waited for as long
             self._timer.cancel()
             self._on_timer()
-            self._end_if_done()
-            return
-        try:
-            ciphertext = self._engine.write(self._buffer[:size])
-        except TlsError:
-            self._end(Outcome.PROTOCOL_ERROR, reset_backend=True)
-            return
-        self._tell_client(ciphertext)
-
-    def _tell_client(self, ciphertext: bytes) -> None:
-        if ciphertext and not self._over:
-            self._client_outlet.send(ciphertext)
-            if self._client_outlet.held > MAX_HELD:
-                self._end(Outcome.PROTOCOL_ERROR, reset_client=True, reset_backend=True)
-            elif self._client_outlet.blocked:
-                self._loop.remove_reader(self._backend)
-
-    def _client_drained(self) -> None:
-        self._last = self._loop.time()
-        if self._client_outlet.state is OutletState.OPEN:
-            self._loop.add_reader(self._backend, self._backend_readable)
-        self._end_if_done()
-
-    def _backend_drained(self) -> None:
-        self._last = self._loop.time()
-        if not self._upstream_ended:
-            self._loop.add_reader(self._client, self._client_readable)
-        self._end_if_done()
-
-    def _client_failed(self, _error: OSError) -> None:
-        self._end(Outcome.SERVED if self._is_delivered() else Outcome.RESET_BY_CLIENT, reset_backend=True)
-
-    def _backend_failed(self, _error: OSError) -> None:
-        self._end(Outcome.RESET_BY_BACKEND, reset_client=True, reset_backend=True)
-
-    def _backend_send_failed(self, error: OSError) -> None:
-        """The backend takes no more. What it said before is still to be had: an early "too large" answer, say."""
-        while not self._over and not self._client_outlet.blocked:
-            try:
-                size = self._backend.recv_into(self._buffer)
-                if size == 0:
-                    break
-                self._tell_client(self._engine.write(self._buffer[:size]))
-            except (OSError, TlsError):
-                break
-        self._backend_failed(error)
+        self.finished()
 
     def _is_delivered(self) -> bool:
-        """Whether the backend has ended and all it sent has left for the client."""
-        return self._client_outlet.state is OutletState.FINISHED
-
-    def _end_if_done(self) -> None:
-        if self._is_delivered() and self._backend_outlet.state is OutletState.FINISHED:
-            self._end(Outcome.SERVED)
+        """Whether the client was told the end, and all the backend sent has left for it."""
+        return self._client.told
 
     def _on_timer(self) -> None:
-        if self._over:
+        if self.over:
             return
         limit = min(LINGER, self._idle_timeout) if self._is_delivered() else self._idle_timeout
         remaining = self._last + limit - self._loop.time()
@@ -244,21 +175,13 @@ class Relay:
             self._timer = self._loop.call_later(remaining, self._on_timer)
         else:
             outcome = Outcome.SERVED if self._is_delivered() else Outcome.IDLE
-            self._end(outcome, reset_backend=not self._upstream_ended)
+            self._end(outcome, reset_backend=not self._client.ended)
 
     def _end(self, outcome: Outcome, *, reset_client: bool = False, reset_backend: bool = False) -> None:
-        if self._over:
+        if self.over:
             return
-        self._over = True
+        self.over = True
         self._timer.cancel()
-        for sock, outlet, abruptly in (
-            (self._client, self._client_outlet, reset_client),
-            (self._backend, self._backend_outlet, reset_backend),
-        ):
-            self._loop.remove_reader(sock)
-            outlet.close()
-            if abruptly:
-                reset(sock)
-            else:
-                sock.close()
+        self._client.close(abruptly=reset_client)
+        self._backend.close(abruptly=reset_backend)
         self._on_end(outcome)

@@ -28,10 +28,12 @@ from proxy.backend import Backend, Dial, Endpoint, Established
 from proxy.client_hello import ClientHello, ClientHelloError, ClientHelloReader
 from proxy.contexts import CertificateContexts, ContextError
 from proxy.errors import HANDSHAKE_FAILURES, HandshakeError, Outcome, alert_record
+from proxy.layer import PLAIN_TEXT
+from proxy.leg import reset
 from proxy.limits import Limits
 from proxy.metrics import BackendMetrics, ListenerMetrics
 from proxy.policy import Policy
-from proxy.relay import Relay, reset
+from proxy.relay import Relay
 from proxy.routing import Route, RouteTable
 from proxy.tls_engine import TlsEngine
 
@@ -200,7 +202,7 @@ class Session:
         policy = route.policy
         if policy.refuses_alpn(hello.alpn):
             raise HandshakeError("no_application_protocol")
-        return TlsEngine(service.fronts[policy], self._choose(hello, policy))
+        return TlsEngine.accepting(service.fronts[policy], self._choose(hello, policy))
 
     def _choose(self, hello: ClientHello, policy: Policy) -> SSL.Context:
         """The context of the best certificate that OpenSSL takes; one that it refuses makes way for the next."""
@@ -291,9 +293,8 @@ class Session:
         self._stop_sending()
         self._relay = Relay(
             service.loop,
-            self._socket,
-            self._engine,
-            backend_socket,
+            (self._socket, self._engine),
+            (backend_socket, PLAIN_TEXT),
             service.buffer,
             service.idle_timeout,
             self._over,

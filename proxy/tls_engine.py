@@ -1,14 +1,14 @@
-"""TLS for one client connection, as bytes in and bytes out.
+"""TLS for one connection, at the server's end or the client's, as bytes in and bytes out.
 
-How it works. OpenSSL reads from one memory buffer and writes to another; no socket is in sight. What the client sent
-goes in by `receive`; then `handshake` or `read` makes OpenSSL work on it; and after *every* call, reads included, the
-caller sends what `output` gives, for OpenSSL may answer at any time: alerts, tickets, key updates. `write` and
-`close` give their ciphertext themselves.
+How it works. OpenSSL reads from one memory buffer and writes to another; no socket is in sight. What the peer sent
+goes in by `receive` or `decode`; `handshake` or `decode` makes OpenSSL work on it; and after *every* call, the caller
+sends what `output` gives, for OpenSSL may answer at any time: alerts, tickets, key updates. `encode` and `close` give
+their ciphertext themselves.
 
-OpenSSL's "want read" is the only retry rule: it means that the engine needs more bytes from the client, and it never
+OpenSSL's "want read" is the only retry rule: it means that the engine needs more bytes from the peer, and it never
 means an error. There is no "want write": a memory buffer takes everything.
 
-An end of the client's TCP stream is not an end of TLS: only close_notify is (RFC 8446 section 6.1). `ended` says that
+An end of the peer's TCP stream is not an end of TLS: only close_notify is (RFC 8446 section 6.1). `ended` says that
 one has come; a stream that stops without it was cut short, and the caller must not pass that on as a clean end.
 """
 
@@ -22,12 +22,11 @@ from OpenSSL import SSL
 from OpenSSL._util import lib as _lib
 
 from proxy.errors import HandshakeError, handshake_error
+from proxy.layer import Buffer
 
 _RECORD = 16384  # plaintext bytes in a TLS record at most
 _OVERHEAD = 64  # ciphertext bytes a record adds at most: header, explicit nonce or IV, MAC, padding
 _FLIGHT = 8192  # bytes asked for when OpenSSL may have something to say: a server flight with a usual chain
-
-Buffer = bytes | bytearray | memoryview
 
 
 class Negotiated(NamedTuple):
@@ -41,25 +40,43 @@ class Negotiated(NamedTuple):
 
 
 class TlsError(Exception):
-    """The client broke TLS after the handshake."""
+    """The peer broke TLS after the handshake."""
 
 
 class TlsEngine:
-    """The server's end of one TLS connection, on a front context, serving a certificate's context."""
+    """One end of one TLS connection; a proxy.layer.Layer once the handshake is done."""
 
     __slots__ = ("_connection", "_front", "ended")
 
-    def __init__(self, front: SSL.Context, certificate: SSL.Context) -> None:
+    marks_end = True
+
+    def __init__(self, connection: SSL.Connection, front: SSL.Context) -> None:
+        """Use `accepting` or `connecting`."""
         # pyOpenSSL frees the SNI callback with the last reference to its context, and `set_context` drops the
         # connection's own; after a HelloRetryRequest OpenSSL calls it once more.
         self._front = front
-        self._connection = connection = SSL.Connection(front, None)
-        connection.set_app_data(certificate)
-        connection.set_accept_state()
+        self._connection = connection
         self.ended = False
 
+    @classmethod
+    def accepting(cls, front: SSL.Context, certificate: SSL.Context) -> TlsEngine:
+        """The server's end, on a front context, serving a certificate's context."""
+        connection = SSL.Connection(front, None)
+        connection.set_app_data(certificate)
+        connection.set_accept_state()
+        return cls(connection, front)
+
+    @classmethod
+    def connecting(cls, context: SSL.Context, server_name: str | None) -> TlsEngine:
+        """The client's end. `server_name` is sent by SNI; None: nothing is."""
+        connection = SSL.Connection(context, None)
+        if server_name is not None:
+            connection.set_tlsext_host_name(server_name.encode())
+        connection.set_connect_state()
+        return cls(connection, context)
+
     def receive(self, data: Buffer) -> None:
-        """Hand in bytes from the client."""
+        """Hand in bytes from the peer."""
         self._connection.bio_write(data)
 
     def handshake(self) -> bool:
@@ -74,8 +91,10 @@ class TlsEngine:
             raise handshake_error(error.args[0] if error.args else []) from None
         return True
 
-    def read(self) -> bytes:
-        """All plaintext that has arrived; empty when there is none. Sets `ended` at a close_notify. Raises TlsError."""
+    def decode(self, data: Buffer) -> bytes:
+        """All plaintext that has come, with `data` from the peer; sets `ended` at a close_notify. Raises TlsError."""
+        if data:
+            self._connection.bio_write(data)
         recv = self._connection.recv
         chunks: list[bytes] = []
         try:
@@ -90,11 +109,11 @@ class TlsEngine:
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def output(self) -> bytes:
-        """Bytes for the client that OpenSSL has ready; empty when there are none."""
+        """Bytes for the peer that OpenSSL has ready; empty when there are none."""
         return self._drain(_FLIGHT)
 
-    def write(self, data: Buffer) -> bytes:
-        """Encrypt `data` whole, and give the bytes for the client. Raises TlsError."""
+    def encode(self, data: Buffer) -> bytes:
+        """Encrypt `data` whole, and give the bytes for the peer. Raises TlsError."""
         size = len(data)
         try:
             self._connection.send(data)
@@ -103,7 +122,7 @@ class TlsEngine:
         return self._drain(size + (size // _RECORD + 1) * _OVERHEAD)
 
     def close(self) -> bytes:
-        """End our direction with a close_notify, and give the bytes for the client. Reading goes on working."""
+        """End our direction with a close_notify, and give the bytes for the peer. Reading goes on working."""
         try:
             self._connection.shutdown()
         except SSL.Error:

@@ -25,6 +25,7 @@ PURE = {
         "contexts",
         "errors",
         "ja4",
+        "layer",
         "limits",
         "policy",
         "proxy_protocol",
@@ -35,7 +36,7 @@ PURE = {
 IO = {"asyncio", "multiprocessing", "selectors", "socket", "ssl", "subprocess", "threading", "uvloop", "watchfiles"}
 ADDRESS_SYNTAX = {"proxy/proxy_protocol.py": {"socket"}}  # inet_pton and inet_ntop alone
 # The only modules of the data plane that handle sockets.
-SOCKETS = {"backend", "channel", "listener", "outlet", "relay", "session", "sockets", "supervisor", "welcome"}
+SOCKETS = {"backend", "channel", "leg", "listener", "outlet", "relay", "session", "sockets", "supervisor", "welcome"}
 
 
 def modules(package: str) -> list[Path]:

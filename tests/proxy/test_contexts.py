@@ -229,7 +229,7 @@ def test_a_replaced_certificate_loses_its_contexts_of_every_policy_and_others_ke
 
 def test_an_open_connection_keeps_a_context_that_was_dropped() -> None:
     contexts = CertificateContexts()
-    engine = TlsEngine(front_context(INTERMEDIATE), contexts.get(certified_key(PAIR), INTERMEDIATE))
+    engine = TlsEngine.accepting(front_context(INTERMEDIATE), contexts.get(certified_key(PAIR), INTERMEDIATE))
     contexts.replaced([PAIR.fingerprint])
     client = MemoryClient()
     join(engine, client)

@@ -136,7 +136,7 @@ class MemoryClient:
 def engine_for(policy: Policy = INTERMEDIATE, pair: Pair | None = None, front: SSL.Context | None = None) -> TlsEngine:
     """An engine that serves `pair` (a new self-signed one when not given) under `policy`."""
     certificate = CertificateContexts().get(certified_key(pair or self_signed("www.example.com")), policy)
-    return TlsEngine(front or front_context(policy), certificate)
+    return TlsEngine.accepting(front or front_context(policy), certificate)
 
 
 def join(engine: TlsEngine, client: MemoryClient) -> None:

@@ -10,7 +10,7 @@ from typing import Any, ParamSpec
 
 import uvloop
 
-from proxy.relay import reset
+from proxy.leg import reset
 from tests.support.engine import MemoryClient
 
 PATIENCE = 20.0  # seconds that a test in a loop may take

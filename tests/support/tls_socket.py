@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from OpenSSL import SSL
 
-from proxy.relay import reset
+from proxy.leg import reset
 from tests.support.backend import rest
 from tests.support.engine import MemoryClient
 from tests.support.tls_client import TIMEOUT
