@@ -38,11 +38,11 @@ def best(selector: Selector, host: str | None) -> answers.Candidate | None:
 
 
 def configured_hosts(config: Config) -> dict[str, tuple[str, ...]]:
-    """Every host name and wildcard of the listeners' routes, with the listeners it appears in."""
+    """Every host name and wildcard that the listeners' routes need a certificate for, with those listeners."""
     found: dict[str, dict[str, None]] = {}
     for listener in config.listeners:
         for route in listener.routes:
-            for host in route.hosts:
+            for host in route.hosts if route.action == "terminate" else ():
                 found.setdefault(host, {})[listener.name] = None
     return {host: tuple(listeners) for host, listeners in found.items()}
 

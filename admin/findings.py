@@ -24,8 +24,9 @@ from config.errors import Problem
 from config.model import Config, ListenerConfig
 from proxy.contexts import CertificateContexts, ContextError
 from proxy.policy import Policy
-from proxy.routing import Route, RouteTable, route_tables
+from proxy.routing import Action, RouteTable, route_tables
 
+H2 = b"h2"
 NAMED = 5  # names spelt out in one message
 
 _EVERY_CLIENT = (int(KeyTypes.ALL), *(int(one) for one in KeyTypes if one is not KeyTypes.ALL))
@@ -149,7 +150,7 @@ def _coalescing(reading: Reading) -> Iterator[Finding]:
         table = tables[listener.name]
         told: set[str] = set()
         for route in table.routes:
-            if b"h2" not in route.policy.alpn:
+            if route.action is not Action.TERMINATE or H2 not in route.policy.alpn:
                 continue
             for host in route.hosts:
                 selection = reading.selector.select(host, strict=True)
@@ -167,10 +168,8 @@ def _backends_behind(certificate: CertifiedKey, table: RouteTable) -> dict[str, 
     names = dict.fromkeys(certificate.names)
     for route in table.routes:
         names.update(dict.fromkeys(host for host in route.hosts if wildcard_of(host) in certificate.names))
-    routed: Mapping[str, Route] = {host: route for route in table.routes for host in route.hosts}
     for name in names:
-        route = routed.get(name) or (table.find(name) if not name.startswith("*.") else table.otherwise)
-        found.setdefault(route.backend, []).append(name)
+        found.setdefault(table.find(name, (H2,)).backend, []).append(name)
     return found
 
 

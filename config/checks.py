@@ -6,7 +6,7 @@ configuration with gaps, so that all problems come at once, and drops what follo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from config.addresses import TcpAddress
 from config.fields import WELCOME, is_address
@@ -22,6 +22,9 @@ _RELAY_DANGER = (
 )
 
 
+_TERMINATION = frozenset({"profile", "alpn", "client_auth", "client_ca"})  # keys of a route about TLS that ends here
+
+
 def inconsistencies(config: Config) -> Findings:
     """Everything in the configuration that does not fit together."""
     yield from _names_given_twice(config)
@@ -30,6 +33,8 @@ def inconsistencies(config: Config) -> Findings:
     yield from _unsafe_smtp_backends(config)
     for index, listener in enumerate(config.listeners):
         yield from _hosts_given_twice(listener, ("listeners", index, "routes"))
+        for place, route in enumerate(listener.routes):
+            yield from _idle_keys(listener, route, ("listeners", index, "routes", place))
 
 
 def _names_given_twice(config: Config) -> Findings:
@@ -119,6 +124,31 @@ def _hosts_given_twice(listener: ListenerConfig, path: KeyPath) -> Findings:
                 where = "twice in this route" if rival == place else f"also in routes[{rival}] of this listener"
                 yield (*path, place, "hosts"), f"{quoted(host)} is {where}; keep it in one place"
             earlier.append((place, route))
+
+
+def _idle_keys(listener: ListenerConfig, route: RouteConfig, path: KeyPath) -> Findings:
+    """Keys of a route that could have no effect, and ALPN protocols that could never be agreed on."""
+    said = route.model_fields_set
+    if route.action != "terminate":
+        why = "whose TLS is the backend's own" if route.action == "passthrough" else "which serves nobody"
+        idle = _TERMINATION | ({"backend"} if route.action == "reject" else frozenset())
+        for key in sorted(said & idle):
+            yield (*path, key), f'has no effect on a route with action = "{route.action}", {why}; leave it out'
+    elif route.match_alpn and route.alpn is not None and not set(route.alpn) & set(route.match_alpn):
+        yield (
+            (*path, "alpn"),
+            f"has none of match_alpn's {_listed(route.match_alpn)}, so what the route is chosen for could never be "
+            "agreed on; add one, or leave the key out",
+        )
+    if route.action == "passthrough" and (route.backend or listener.backend) == WELCOME:
+        yield (
+            (*path, "backend" if "backend" in said else "action"),
+            f'the built-in backend "{WELCOME}" does not speak TLS; name a server that does, or use "terminate"',
+        )
+
+
+def _listed(names: Iterable[str]) -> str:
+    return " or ".join(map(quoted, names))
 
 
 def _compete(first: RouteConfig, second: RouteConfig) -> bool:

@@ -12,11 +12,13 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from proxy.errors import Outcome
+from proxy.errors import HANDSHAKE_FAILURES, Outcome, Whose
 
 if TYPE_CHECKING:
-    from proxy.session import Account
+    from proxy.account import Account
+    from proxy.backend import Established
 
+ECS = "8.17"  # version of the Elastic Common Schema
 FLUSH_EVERY = 0.2  # seconds
 MAX_HELD = 4096  # bytes; a pipe keeps writes up to this size whole (PIPE_BUF)
 
@@ -59,41 +61,95 @@ class AccessLog:
 
 def _as_text(account: Account, outcome: Outcome, seconds: float) -> str:
     parts = [f"{_now()} access {account.listener} {account.client[0]}:{account.client[1]}"]
-    parts.append(f"sni={account.server_name or '-'}")
+    parts.append(f"sni={account.server_name or '-'} route={account.route or '-'}")
     established = account.established
-    if established is not None:
+    if established is not None and established.negotiated is not None and established.level is not None:
         negotiated = established.negotiated
         parts.append(f"level={established.level.value} certificate={established.fingerprint[:16]}")
-        parts.append(f"{negotiated.version} {negotiated.cipher} {negotiated.group or '-'}")
+        parts.append(f"tls={negotiated.version} cipher={negotiated.cipher} group={negotiated.group or '-'}")
         parts.append(f"alpn={negotiated.alpn or '-'} resumed={'yes' if negotiated.resumed else 'no'}")
+    if account.ja4:
+        parts.append(f"ja4={account.ja4}")
     if account.backend:
         parts.append(f"backend={account.backend}")
-    parts.append(f"to_backend={account.to_backend} to_client={account.to_client} {seconds:.3f}s {outcome.value}")
+    parts.append(f"to_backend={account.to_backend} to_client={account.to_client}")
+    for what, duration in (("handshake", account.handshake), ("connect", account.connect), ("total", seconds)):
+        if duration is not None:
+            parts.append(f"{what}={duration:.3f}s")
+    parts.append(f"end={outcome.value}")
+    whose = ended_by(account, outcome)
+    if whose is not None:
+        parts.append(f"by={whose.value}")
     if account.reason:
-        parts.append(f"reason={account.reason}")
+        parts.append(f"reason={_word(account.reason)}")
     return " ".join(parts) + "\n"
 
 
 def _as_json(account: Account, outcome: Outcome, seconds: float) -> str:
+    """Field names are those of the Elastic Common Schema where it has one, else below "snigate."."""
+    whose = ended_by(account, outcome)
     record: dict[str, object] = {
         "@timestamp": _now(),
-        "log.logger": "access",
-        "listener": account.listener,
-        "client.ip": account.client[0],
-        "client.port": account.client[1],
-        "server_name": account.server_name,
-        "backend": account.backend or None,
-        "bytes_to_backend": account.to_backend,
-        "bytes_to_client": account.to_client,
-        "seconds": round(seconds, 6),
-        "outcome": outcome.value,
-        "reason": account.reason or None,
+        "ecs.version": ECS,
+        "log.level": "info",
+        "log.logger": "snigate.access",
+        "event.dataset": "snigate.access",
+        "event.kind": "event",
+        "event.category": ["network"],
+        "event.action": outcome.value,
+        "event.outcome": "success" if whose is None else "failure",
+        "event.reason": account.reason or None,
+        "event.duration": round(seconds * 1e9),  # nanoseconds
+        "source.ip": account.client[0],
+        "source.port": account.client[1],
+        "source.bytes": account.to_backend,
+        "destination.bytes": account.to_client,
+        "tls.client.server_name": account.server_name,
+        "tls.client.ja4": account.ja4 or None,
+        "tls.established": account.handshake is not None,
+        "snigate.listener": account.listener,
+        "snigate.route": account.route or None,
+        "snigate.backend": account.backend or None,
+        "snigate.ended_by": whose.value if whose is not None else None,
+        "snigate.handshake.duration": _nanoseconds(account.handshake),
+        "snigate.connect.duration": _nanoseconds(account.connect),
     }
-    established = account.established
-    if established is not None:
-        record |= established.negotiated._asdict()
-        record |= {"level": established.level.value, "fingerprint": established.fingerprint}
-    return json.dumps(record) + "\n"
+    if account.established is not None:
+        record |= _established(account.established)
+    return json.dumps({key: value for key, value in record.items() if value is not None}) + "\n"
+
+
+def _established(established: Established) -> dict[str, object]:
+    negotiated = established.negotiated
+    record: dict[str, object] = {"destination.ip": established.local[0], "destination.port": established.local[1]}
+    if negotiated is not None and established.level is not None:
+        record |= {
+            "tls.version_protocol": "tls",
+            "tls.version": negotiated.version.removeprefix("TLSv") if "." in negotiated.version else "1.0",
+            "tls.cipher": negotiated.cipher,
+            "tls.curve": negotiated.group or None,
+            "tls.next_protocol": negotiated.alpn or None,
+            "tls.resumed": negotiated.resumed,
+            "tls.server.hash.sha256": established.fingerprint.upper(),
+            "snigate.level": established.level.value,
+        }
+    return record
+
+
+def ended_by(account: Account, outcome: Outcome) -> Whose | None:
+    """Whose doing a connection's end was; None for an ordinary one."""
+    if outcome is Outcome.HANDSHAKE_FAILED and account.reason in HANDSHAKE_FAILURES:
+        return HANDSHAKE_FAILURES[account.reason].whose
+    return outcome.whose
+
+
+def _word(text: str) -> str:
+    """A text that may have spaces as one value of a line."""
+    return text if " " not in text else json.dumps(text)
+
+
+def _nanoseconds(seconds: float | None) -> int | None:
+    return None if seconds is None else round(seconds * 1e9)
 
 
 def _now() -> str:

@@ -29,16 +29,19 @@ Endpoint = tuple[str, int]
 
 
 class Established(NamedTuple):
-    """A connection whose handshake is done: what a backend, the log and the welcome page are told of it."""
+    """A connection that is going to be relayed: what a backend, the log and the welcome page are told of it.
+
+    Where it passes through, nothing was negotiated here, and no certificate served.
+    """
 
     client: Endpoint
     local: Endpoint
     listener: str
     server_name: str | None
-    negotiated: Negotiated
-    fingerprint: str
-    matched: str
-    level: Level
+    negotiated: Negotiated | None = None
+    fingerprint: str = ""
+    matched: str = ""
+    level: Level | None = None
 
 
 class Dial(Protocol):
@@ -200,12 +203,13 @@ async def keep_resolved(backends: Iterable[SocketBackend]) -> None:
 
 
 def _tlvs(established: Established) -> list[tuple[int, bytes]]:
-    """What PROXY v2 says beside the addresses: ALPN, server name, and that the client came by TLS."""
+    """What PROXY v2 says beside the addresses: ALPN, server name, and that the client came by TLS that ended here."""
     negotiated = established.negotiated
     tlvs = []
-    if negotiated.alpn:
+    if negotiated is not None and negotiated.alpn:
         tlvs.append((proxy_protocol.PP2_TYPE_ALPN, negotiated.alpn.encode()))
     if established.server_name is not None:
         tlvs.append((proxy_protocol.PP2_TYPE_AUTHORITY, established.server_name.encode()))
-    tlvs.append(proxy_protocol.ssl_tlv(negotiated.version, negotiated.cipher))
+    if negotiated is not None:
+        tlvs.append(proxy_protocol.ssl_tlv(negotiated.version, negotiated.cipher))
     return tlvs

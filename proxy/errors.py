@@ -36,6 +36,8 @@ HANDSHAKE_FAILURES: dict[str, FailureKind] = {
     "bad_server_name": FailureKind(Whose.CLIENT, 112, "the server name is no host name"),
     "unrecognized_name": FailureKind(Whose.CLIENT, 112, "no certificate for this server name, and strict_sni is on"),
     "no_application_protocol": FailureKind(Whose.CLIENT, 120, "none of the client's ALPN protocols is served here"),
+    "rejected": FailureKind(Whose.OPERATOR, 112, "a route rejects this server name"),
+    "rejected_protocol": FailureKind(Whose.OPERATOR, 120, "a route rejects this server name with this ALPN protocol"),
     "unsupported_protocol": FailureKind(Whose.CLIENT, 70, "no TLS version in common"),
     "no_shared_cipher": FailureKind(Whose.CLIENT, 40, "no cipher in common, or none for the certificate's key"),
     "no_shared_group": FailureKind(Whose.CLIENT, 40, "no key exchange group in common"),

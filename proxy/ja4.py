@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -73,5 +74,6 @@ def _hexadecimal(values: Sequence[int]) -> str:
     return struct.pack(f">{len(values)}H", *values).hex(",", 2)
 
 
+@lru_cache(maxsize=4096)  # clients of one kind send the same, once it is sorted
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12] if text else _NOTHING

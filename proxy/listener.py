@@ -10,7 +10,8 @@ import socket
 
 from proxy.errors import Outcome
 from proxy.leg import reset
-from proxy.session import Service, Session
+from proxy.service import Service
+from proxy.session import Session
 
 log = logging.getLogger("snigate.listener")
 

@@ -1,12 +1,26 @@
-"""Where a connection goes: by listener and server name, an exact host before a wildcard, whatever their order."""
+"""Where a connection goes: by listener, server name and ALPN, whatever the order in which routes are written.
+
+An exact host before a wildcard; for one host, a route for certain ALPN protocols before one for any. What no route
+matches is the listener's own.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import Enum
 
 from certstore.names import wildcard_of
-from config.model import Config, ListenerConfig
+from config.model import Config, ListenerConfig, RouteConfig
 from proxy.policy import Policy, ProfileName
+
+
+class Action(Enum):
+    """What is done with a connection."""
+
+    TERMINATE = "terminate"
+    PASSTHROUGH = "passthrough"
+    REJECT = "reject"
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +30,34 @@ class Route:
     hosts: tuple[str, ...]  # canonical names and wildcards; empty: every other host
     policy: Policy
     backend: str  # a key of Config.backends, or "welcome"
+    action: Action = Action.TERMINATE
+    match_alpn: tuple[bytes, ...] = ()  # empty: any
+
+    @property
+    def name(self) -> str:
+        """How the log calls it: its first host; "-" for what a listener does itself."""
+        return self.hosts[0] if self.hosts else "-"
+
+
+@dataclass(slots=True)
+class _Choice:
+    """The routes of one host: by ALPN protocol, and for any."""
+
+    by_alpn: dict[bytes, Route] = field(default_factory=dict)
+    any: Route | None = None
+
+    def add(self, route: Route) -> None:
+        self.by_alpn.update(dict.fromkeys(route.match_alpn, route))
+        if not route.match_alpn:
+            self.any = route
+
+    def find(self, offered: Iterable[bytes]) -> Route | None:
+        """The route for the first of the client's protocols that has one, in the client's order of preference."""
+        if self.by_alpn:
+            for protocol in offered:
+                if (route := self.by_alpn.get(protocol)) is not None:
+                    return route
+        return self.any
 
 
 class RouteTable:
@@ -23,36 +65,56 @@ class RouteTable:
 
     def __init__(self, listener: ListenerConfig, profile: ProfileName) -> None:
         """`profile` is the one of [tls]; a route takes from its listener whatever it does not say."""
-        alpn = _protocols(listener.alpn)
-        self.otherwise = Route((), Policy(profile, alpn), listener.backend)
+        self.otherwise = Route((), Policy(profile, _protocols(listener.alpn)), listener.backend)
         self.routes = tuple(
             Route(
                 one.hosts,
-                Policy(one.profile or profile, alpn if one.alpn is None else _protocols(one.alpn)),
+                Policy(one.profile or profile, _alpn(one, listener)),
                 one.backend or listener.backend,
+                Action(one.action),
+                _protocols(one.match_alpn),
             )
             for one in listener.routes
         )
-        self._by_host = {host: route for route in self.routes for host in route.hosts}
+        self._by_host: dict[str, _Choice] = {}
+        for route in self.routes:
+            for host in route.hosts:
+                self._by_host.setdefault(host, _Choice()).add(route)
 
-    def find(self, server_name: str | None) -> Route:
-        """The route of a canonical server name; None without SNI."""
+    def find(self, server_name: str | None, alpn: Iterable[bytes] = ()) -> Route:
+        """The route of a canonical server name (None without SNI) and the ALPN protocols that the client offers."""
         if not self._by_host or server_name is None:
             return self.otherwise
-        route = self._by_host.get(server_name)
-        if route is None and (wildcard := wildcard_of(server_name)) is not None:
-            route = self._by_host.get(wildcard)
-        return route or self.otherwise
+        choice = self._by_host.get(server_name)
+        if choice is not None and (route := choice.find(alpn)) is not None:
+            return route
+        wildcard = wildcard_of(server_name)
+        choice = self._by_host.get(wildcard) if wildcard is not None else None
+        return (choice.find(alpn) if choice is not None else None) or self.otherwise
 
     @property
     def policies(self) -> frozenset[Policy]:
         """Every policy that a connection of this listener may come under."""
-        return frozenset(route.policy for route in (self.otherwise, *self.routes))
+        terminating = (route.policy for route in self.routes if route.action is Action.TERMINATE)
+        return frozenset((self.otherwise.policy, *terminating))
 
 
 def route_tables(config: Config) -> dict[str, RouteTable]:
     """The route table of each listener, by the listener's name."""
     return {listener.name: RouteTable(listener, config.tls.profile) for listener in config.listeners}
+
+
+def _alpn(route: RouteConfig, listener: ListenerConfig) -> tuple[bytes, ...]:
+    """What a route offers by ALPN.
+
+    Where it does not say so, that is what its listener offers; a route for certain protocols offers only those, so that
+    what is negotiated is what the route was chosen for.
+    """
+    if route.alpn is not None:
+        return _protocols(route.alpn)
+    if not route.match_alpn:
+        return _protocols(listener.alpn)
+    return _protocols(tuple(one for one in listener.alpn if one in route.match_alpn) or route.match_alpn)
 
 
 def _protocols(names: tuple[str, ...]) -> tuple[bytes, ...]:

@@ -2,39 +2,36 @@
 
     PEEKING      the ClientHello is read and understood; nothing has been said on the TLS layer
     HANDSHAKING  OpenSSL has the bytes; the backend may be dialled meanwhile
-    DIALLING     the handshake is done, the backend's connection is not
+    DIALLING     the handshake is done, or is none of ours (passthrough); the backend's connection is not
     RELAYING     two streams, see proxy.relay
     OVER         closed and counted
 
 One deadline covers everything up to the handshake's end; no byte that arrives moves it. What is to be refused is
-refused while peeking, by the seven bytes of an alert, before OpenSSL knows of the connection.
+refused while peeking, by the seven bytes of an alert, before OpenSSL knows of the connection. What is to pass through
+never meets OpenSSL: the ClientHello goes to the backend as it came, and so does all that follows.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import Enum
 
 from OpenSSL import SSL
 
-from certstore.selector import Selection, Selector
-from proxy.access_log import AccessLog
+from certstore.selector import Selection
+from proxy.account import Account
 from proxy.backend import Backend, Dial, Endpoint, Established
 from proxy.client_hello import ClientHello, ClientHelloError, ClientHelloReader
-from proxy.contexts import CertificateContexts, ContextError
+from proxy.contexts import ContextError
 from proxy.errors import HANDSHAKE_FAILURES, HandshakeError, Outcome, alert_record
 from proxy.layer import PLAIN_TEXT
 from proxy.leg import reset
-from proxy.limits import Limits
-from proxy.metrics import BackendMetrics, ListenerMetrics
 from proxy.policy import Policy
 from proxy.relay import Relay
-from proxy.routing import Route, RouteTable
+from proxy.routing import Action, Route
+from proxy.service import Service
 from proxy.tls_engine import TlsEngine
 
 log = logging.getLogger("snigate.session")
@@ -54,43 +51,6 @@ class State(Enum):
     DIALLING = "dialling"
     RELAYING = "relaying"
     OVER = "over"
-
-
-@dataclass(slots=True)
-class Account:
-    """What is known of a connection, for the log and the counters."""
-
-    listener: str
-    client: Endpoint
-    server_name: str | None = None
-    established: Established | None = None
-    backend: str = ""
-    to_backend: int = 0
-    to_client: int = 0
-    reason: str = ""
-
-
-@dataclass(slots=True)
-class Service:
-    """What all sessions of one listener in one worker share."""
-
-    loop: asyncio.AbstractEventLoop
-    name: str
-    plain_http: bool  # answer plain HTTP in plain HTTP
-    strict_sni: bool
-    handshake_timeout: float
-    idle_timeout: float
-    routes: RouteTable
-    selector: Selector
-    fronts: Mapping[Policy, SSL.Context]
-    contexts: CertificateContexts
-    backends: Mapping[str, Backend]
-    backend_metrics: Mapping[str, BackendMetrics]
-    metrics: ListenerMetrics
-    access_log: AccessLog | None
-    limits: Limits
-    buffer: memoryview
-    sessions: set[Session] = field(default_factory=set)
 
 
 class Session:
@@ -180,29 +140,49 @@ class Session:
             return
         if hello is None:
             return
-        self.account.server_name = hello.server_name
+        account, service = self.account, self._service
+        account.server_name = hello.server_name
+        if service.access_log is not None:
+            account.ja4 = hello.ja4()
+        self._route = route = service.routes.find(hello.server_name, hello.alpn)
+        account.route = route.name
         try:
-            self._engine = engine = self._begin(hello)
+            if route.action is Action.PASSTHROUGH:
+                self._pass_through(route)
+            else:
+                self._terminate(hello, route)
         except HandshakeError as error:
             self._fail(error.reason, HANDSHAKE_FAILURES[error.reason].alert)
-            return
+
+    def _terminate(self, hello: ClientHello, route: Route) -> None:
+        """Choose the certificate, and begin the handshake. Raises HandshakeError for what is to be refused."""
+        if route.action is Action.REJECT:
+            raise HandshakeError("rejected_protocol" if route.match_alpn else "rejected")
+        policy = route.policy
+        if policy.refuses_alpn(hello.alpn):
+            raise HandshakeError("no_application_protocol")
+        self._engine = engine = TlsEngine.accepting(self._service.fronts[policy], self._choose(hello, policy))
         self.state = State.HANDSHAKING
         engine.receive(self._reader.received)
         del self._reader
-        assert self._route is not None
-        backend = self._service.backends[self._route.backend]
+        backend = self._service.backends[route.backend]
         if not backend.waits_for_handshake:
             self._begin_dial(backend, None)
         self._handshake()
 
-    def _begin(self, hello: ClientHello) -> TlsEngine:
-        """Route, choose the certificate, and make the engine. Raises HandshakeError for what is to be refused."""
-        service = self._service
-        self._route = route = service.routes.find(hello.server_name)
-        policy = route.policy
-        if policy.refuses_alpn(hello.alpn):
-            raise HandshakeError("no_application_protocol")
-        return TlsEngine.accepting(service.fronts[policy], self._choose(hello, policy))
+    def _pass_through(self, route: Route) -> None:
+        """Leave TLS to the backend: it is sent what the client has said so far, and then everything else."""
+        service, account = self._service, self.account
+        self._deadline.cancel()
+        service.loop.remove_reader(self._socket)
+        self.state = State.DIALLING
+        account.established = Established(
+            client=account.client,
+            local=self._socket.getsockname()[:2],
+            listener=service.name,
+            server_name=account.server_name,
+        )
+        self._begin_dial(service.backends[route.backend], account.established)
 
     def _choose(self, hello: ClientHello, policy: Policy) -> SSL.Context:
         """The context of the best certificate that OpenSSL takes; one that it refuses makes way for the next."""
@@ -252,9 +232,8 @@ class Session:
             matched=selection.matched,
             level=selection.level,
         )
-        service.metrics.handshake_done(
-            negotiated.version, negotiated.resumed, service.loop.time() - self._started, selection.level
-        )
+        self.account.handshake = service.loop.time() - self._started
+        service.metrics.handshake_done(negotiated.version, negotiated.resumed, self.account.handshake, selection.level)
         if self._backend_socket is not None:
             self._relay_now(self._backend_socket)
         elif self._dial_failure:
@@ -271,7 +250,8 @@ class Session:
         self._dial = None
         self._backend_socket = sock
         metrics = self._service.backend_metrics[self.account.backend]
-        if metrics.connected(self._service.loop.time() - self._dial_began):
+        self.account.connect = self._service.loop.time() - self._dial_began
+        if metrics.connected(self.account.connect):
             log.info("backend %s can be reached again", self.account.backend)
         if self.state is State.DIALLING:
             self._relay_now(sock)
@@ -287,19 +267,22 @@ class Session:
     def _relay_now(self, backend_socket: socket.socket) -> None:
         service = self._service
         established = self.account.established
-        assert self._engine is not None
         assert established is not None
         self.state = State.RELAYING
         self._stop_sending()
         self._relay = Relay(
             service.loop,
-            (self._socket, self._engine),
+            (self._socket, self._engine or PLAIN_TEXT),
             (backend_socket, PLAIN_TEXT),
             service.buffer,
             service.idle_timeout,
             self._over,
         )
-        self._relay.start(service.backends[self.account.backend].preamble(established), self._unsent)
+        preamble = service.backends[self.account.backend].preamble(established)
+        if self._engine is None:
+            preamble += self._reader.received
+            del self._reader
+        self._relay.start(preamble, self._unsent)
 
     def _send(self, data: bytes) -> None:
         """Send handshake bytes; a socket that does not take a whole flight is rare, and its rest is kept."""

@@ -77,7 +77,9 @@ class _PairDial:
 
 def page(established: Established) -> bytes:
     """The page, in UTF-8."""
-    negotiated = established.negotiated
+    negotiated, level = established.negotiated, established.level
+    assert negotiated is not None
+    assert level is not None
     rows = {
         "Your address": f"{established.client[0]} port {established.client[1]}",
         "You reached": f"{established.local[0]} port {established.local[1]}, listener {established.listener}",
@@ -89,7 +91,7 @@ def page(established: Established) -> bytes:
         "Session": "resumed" if negotiated.resumed else "new",
         "Certificate": established.fingerprint,
         "Matched by": established.matched or "nothing: it was made at first start",
-        "Level": f"{established.level.value} ({established.level.words})",
+        "Level": f"{level.value} ({level.words})",
     }
     table = "".join(f"<tr><th scope=row>{head}</th><td>{html.escape(text)}</td></tr>\n" for head, text in rows.items())
     return (

@@ -31,7 +31,7 @@ from proxy.metrics import BackendMetrics, Metrics
 from proxy.policy import Policy
 from proxy.relay import shared_buffer
 from proxy.routing import RouteTable
-from proxy.session import Service
+from proxy.service import Service
 from proxy.sockets import Slot
 from proxy.welcome import WelcomeBackend
 

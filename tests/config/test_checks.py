@@ -142,3 +142,34 @@ def test_routes_of_one_host_collide_when_their_alpn_names_overlap(
     # Not available yet either, so there may be other problems: keep one to be sure there is one.
     found = problems("unknown = 1\n" + LISTENER + "".join(routes))
     assert ("listeners[web].routes[1].hosts" in {problem.key for problem in found}) is collide
+
+
+@pytest.mark.parametrize("key", ['profile = "modern"', 'alpn = ["h2"]'])
+@pytest.mark.parametrize("action", ["passthrough", "reject"])
+def test_keys_about_tls_that_ends_here_are_refused_where_it_does_not(problems: Problems, action: str, key: str) -> None:
+    (problem,) = problems(LISTENER + route('hosts = ["a.example"]', f'action = "{action}"', key))
+    assert problem.key == f"listeners[web].routes[0].{key.partition(' ')[0]}"
+    assert f'has no effect on a route with action = "{action}"' in problem.message
+
+
+def test_a_route_that_rejects_has_no_use_for_a_backend_and_one_that_passes_through_has(
+    problems: Problems, loaded: Load
+) -> None:
+    (problem,) = problems(LISTENER + route('hosts = ["a.example"]', 'action = "reject"', 'backend = "127.0.0.1:1"'))
+    assert problem.key == "listeners[web].routes[0].backend"
+    text = LISTENER + route('hosts = ["a.example"]', 'action = "passthrough"', 'backend = "127.0.0.1:1"')
+    assert loaded(text).listeners[0].routes[0].action == "passthrough"
+
+
+def test_the_welcome_page_cannot_be_passed_through_to(problems: Problems) -> None:
+    (problem,) = problems(LISTENER + route('hosts = ["a.example"]', 'action = "passthrough"', 'backend = "welcome"'))
+    assert problem.key == "listeners[web].routes[0].backend"
+    assert "does not speak TLS" in problem.message
+
+
+def test_what_a_route_offers_by_alpn_has_to_meet_what_it_is_chosen_for(problems: Problems, loaded: Load) -> None:
+    matching = ['hosts = ["a.example"]', 'match_alpn = ["h2", "spdy/3"]']
+    (problem,) = problems(LISTENER + route(*matching, 'alpn = ["http/1.1"]'))
+    assert problem.key == "listeners[web].routes[0].alpn"
+    assert '"h2" or "spdy/3"' in problem.message
+    loaded(LISTENER + route(*matching, 'alpn = ["http/1.1", "h2"]'))

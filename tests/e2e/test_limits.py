@@ -80,7 +80,7 @@ def test_a_connection_that_does_not_finish_within_drain_is_reset_and_the_exit_st
                 snigate.process.send_signal(signal.SIGTERM)
                 assert client.rest() == (b"", "RST")
             assert snigate.process.wait(TIMEOUT) == 0
-        assert " drained\n" in snigate.log
+        assert " end=drained by=snigate" in snigate.log
 
 
 def test_while_draining_new_connections_are_refused_and_open_ones_go_on(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from OpenSSL import SSL
 
 from proxy.errors import Outcome
-from proxy.session import Service, Session, State
+from proxy.service import Service
+from proxy.session import Session, State
 from tests.support import client_hellos as hellos
 from tests.support.engine import MemoryClient, client_context
 from tests.support.loop import in_loop, tcp_pair

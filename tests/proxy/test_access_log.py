@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from proxy.access_log import MAX_HELD, AccessLog
+from proxy.account import Account
 from proxy.errors import Outcome
-from proxy.session import Account
 from tests.support.engine import ESTABLISHED
 from tests.support.loop import in_loop
 
@@ -27,7 +27,19 @@ def pipe() -> Iterator[Pipe]:
 
 
 def served(name: str | None = "www.example.com") -> Account:
-    return Account("web", ("192.0.2.1", 4711), name, ESTABLISHED, "127.0.0.1:80", 10, 20)
+    return Account(
+        "web",
+        ("192.0.2.1", 4711),
+        name,
+        ESTABLISHED,
+        backend="web",
+        to_backend=10,
+        to_client=20,
+        route="*.example.com",
+        ja4="t13d1516h2_8daaf6152771_e5627efa2ab1",
+        handshake=0.0021,
+        connect=0.0004,
+    )
 
 
 def written(pipe: Pipe) -> str:
@@ -45,9 +57,10 @@ async def test_a_line_of_text_tells_who_what_how_much_and_how_it_ended(pipe: Pip
     moment, rest = written(pipe).split(" ", 1)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", moment)
     assert rest == (
-        f"access web 192.0.2.1:4711 sni=www.example.com level=1 certificate={'0' * 16} "
-        "TLSv1.3 TLS_AES_128_GCM_SHA256 X25519 alpn=h2 resumed=no backend=127.0.0.1:80 "
-        "to_backend=10 to_client=20 0.012s served\n"
+        f"access web 192.0.2.1:4711 sni=www.example.com route=*.example.com level=1 certificate={'0' * 16} "
+        "tls=TLSv1.3 cipher=TLS_AES_128_GCM_SHA256 group=X25519 alpn=h2 resumed=no "
+        "ja4=t13d1516h2_8daaf6152771_e5627efa2ab1 backend=web to_backend=10 to_client=20 "
+        "handshake=0.002s connect=0.000s total=0.012s end=served\n"
     )
 
 
@@ -57,7 +70,24 @@ async def test_a_failed_handshake_names_its_reason(pipe: Pipe) -> None:
     log.write(Account("web", ("192.0.2.1", 4711), reason="not_tls"), Outcome.HANDSHAKE_FAILED, 0)
     log.flush()
     line = written(pipe)
-    assert line.endswith(" sni=- to_backend=0 to_client=0 0.000s handshake_failed reason=not_tls\n")
+    assert line.endswith(
+        " sni=- route=- to_backend=0 to_client=0 total=0.000s end=handshake_failed by=client reason=not_tls\n"
+    )
+
+
+@in_loop
+async def test_who_ended_it_is_said_and_a_reason_in_words_is_one_quoted_value(pipe: Pipe) -> None:
+    log = AccessLog(asyncio.get_running_loop(), pipe[1], "text")
+    account = served()
+    account.reason = 'no "answer" within 5 s'
+    log.write(account, Outcome.BACKEND_UNREACHABLE, 0)
+    log.write(Account("web", ("192.0.2.1", 4711), reason="rejected"), Outcome.HANDSHAKE_FAILED, 0)
+    log.write(Account("web", ("192.0.2.1", 4711), reason="draining"), Outcome.HANDSHAKE_FAILED, 0)
+    log.flush()
+    unreachable, rejected, draining = written(pipe).splitlines()
+    assert unreachable.endswith(r'end=backend_unreachable by=backend reason="no \"answer\" within 5 s"')
+    assert "by=operator" in rejected
+    assert "by=snigate" in draining
 
 
 @in_loop
@@ -67,11 +97,16 @@ async def test_json_says_the_same_in_fields(pipe: Pipe) -> None:
     log.write(Account("web", ("192.0.2.1", 4711), reason="timeout"), Outcome.HANDSHAKE_FAILED, 10)
     log.flush()
     good, bad = map(json.loads, written(pipe).splitlines())
-    assert good["server_name"] == "www.example.com"
-    assert (good["version"], good["group"], good["alpn"], good["resumed"]) == ("TLSv1.3", "X25519", "h2", False)
-    assert (good["level"], good["outcome"], good["seconds"], good["reason"]) == (1, "served", 1.5, None)
-    assert (bad["outcome"], bad["reason"], bad["server_name"]) == ("handshake_failed", "timeout", None)
-    assert "version" not in bad
+    assert good["tls.client.server_name"] == "www.example.com"
+    assert (good["tls.version"], good["tls.curve"], good["tls.next_protocol"]) == ("1.3", "X25519", "h2")
+    assert (good["tls.established"], good["tls.resumed"]) == (True, False)
+    assert (good["source.ip"], good["source.port"], good["source.bytes"]) == ("192.0.2.1", 4711, 10)
+    assert (good["destination.ip"], good["destination.bytes"]) == ("198.51.100.1", 20)
+    assert (good["snigate.level"], good["event.action"], good["event.outcome"]) == (1, "served", "success")
+    assert (good["event.duration"], good["snigate.handshake.duration"]) == (1_500_000_000, 2_100_000)
+    assert (bad["event.action"], bad["event.reason"]) == ("handshake_failed", "timeout")
+    assert (bad["event.outcome"], bad["snigate.ended_by"], bad["tls.established"]) == ("failure", "client", False)
+    assert not {"tls.version", "tls.client.server_name"} & bad.keys()
 
 
 @in_loop
@@ -88,7 +123,7 @@ async def test_lines_are_written_by_themselves_a_little_later(pipe: Pipe) -> Non
     log.write(served(), Outcome.DRAINED, 0)
     while not (text := written(pipe)):
         await asyncio.sleep(0.01)
-    assert text.endswith(" drained\n")
+    assert text.endswith(" end=drained by=snigate\n")
 
 
 @in_loop
@@ -120,4 +155,4 @@ async def test_a_log_that_cannot_be_written_is_lost_and_nothing_else(pipe: Pipe)
     log._descriptor = pipe[1]
     log.write(served(), Outcome.IDLE, 0)
     log.flush()
-    assert written(pipe).endswith(" idle\n")
+    assert written(pipe).endswith(" end=idle by=client\n")

@@ -12,7 +12,7 @@ from config.addresses import TcpAddress, UnixAddress
 from config.model import BackendConfig
 from proxy.backend import Dial, SocketBackend, _tlvs, resolve_all
 from proxy.proxy_protocol import SIGNATURE_V2, encode_v2
-from tests.support.engine import ESTABLISHED
+from tests.support.engine import ESTABLISHED, NEGOTIATED
 from tests.support.loop import in_loop
 
 
@@ -200,7 +200,7 @@ def test_proxy_v2_says_alpn_server_name_and_that_the_client_came_by_tls() -> Non
 
 
 def test_proxy_v2_leaves_out_what_the_client_did_not_say() -> None:
-    plain = ESTABLISHED.negotiated._replace(alpn="")
+    plain = NEGOTIATED._replace(alpn="")
     assert [kind for kind, _ in _tlvs(ESTABLISHED._replace(server_name=None, negotiated=plain))] == [0x20]
 
 

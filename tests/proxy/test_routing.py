@@ -1,19 +1,27 @@
 from __future__ import annotations
 
+from itertools import permutations
+from typing import Literal
+
 import pytest
 
 from config.addresses import TcpAddress
 from config.model import Config, ListenerConfig, RouteConfig, TlsConfig
 from proxy.policy import Policy, ProfileName
-from proxy.routing import RouteTable, route_tables
+from proxy.routing import Action, RouteTable, route_tables
 
 ANY_PORT = TcpAddress("127.0.0.1", 0)
 
 
 def route(
-    *hosts: str, backend: str | None = None, profile: ProfileName | None = None, alpn: tuple[str, ...] | None = None
+    *hosts: str,
+    backend: str | None = None,
+    profile: ProfileName | None = None,
+    alpn: tuple[str, ...] | None = None,
+    match_alpn: tuple[str, ...] = (),
+    action: Literal["terminate", "passthrough", "reject"] = "terminate",
 ) -> RouteConfig:
-    return RouteConfig(hosts=hosts, backend=backend, profile=profile, alpn=alpn)
+    return RouteConfig(hosts=hosts, backend=backend, profile=profile, alpn=alpn, match_alpn=match_alpn, action=action)
 
 
 def listener(*routes: RouteConfig, name: str = "web", alpn: tuple[str, ...] = ()) -> ListenerConfig:
@@ -83,3 +91,52 @@ def test_each_listener_has_its_own_table_under_the_profile_of_the_tls_table() ->
     assert tables["web"].find("www.example.com").backend == "127.0.0.1:5"
     assert tables["imaps"].find("www.example.com").backend == "127.0.0.1:1"
     assert tables["imaps"].otherwise.policy == Policy("modern", (b"imap",))
+
+
+H2, HTTP, IMAP = b"h2", b"http/1.1", b"imap"
+BY_ALPN = (
+    route("a.example.com", match_alpn=("h2",), backend="127.0.0.1:2"),
+    route("a.example.com", match_alpn=("http/1.1", "http/1.0"), backend="127.0.0.1:3"),
+    route("*.example.com", backend="127.0.0.1:4"),
+    route("*.example.com", match_alpn=("imap",), backend="127.0.0.1:5"),
+)
+
+
+@pytest.mark.parametrize("routes", list(permutations(BY_ALPN)))
+@pytest.mark.parametrize(
+    ("name", "offered", "backend"),
+    [
+        ("a.example.com", (H2, HTTP), "127.0.0.1:2"),
+        ("a.example.com", (HTTP, H2), "127.0.0.1:3"),
+        ("a.example.com", (b"spdy/3", H2), "127.0.0.1:2"),
+        ("a.example.com", (), "127.0.0.1:4"),
+        ("a.example.com", (IMAP,), "127.0.0.1:5"),
+        ("b.example.com", (H2,), "127.0.0.1:4"),
+        ("example.com", (H2,), "127.0.0.1:1"),
+        (None, (H2,), "127.0.0.1:1"),
+    ],
+)
+def test_among_a_hosts_routes_the_clients_first_protocol_decides_and_then_the_one_for_any(
+    routes: tuple[RouteConfig, ...], name: str | None, offered: tuple[bytes, ...], backend: str
+) -> None:
+    assert RouteTable(listener(*routes), "intermediate").find(name, offered).backend == backend
+
+
+def test_a_route_for_certain_protocols_offers_only_those() -> None:
+    chosen = route("a.example.com", match_alpn=("h2", "spdy/3"))
+    offering = RouteTable(listener(chosen, alpn=("http/1.1", "h2")), "intermediate")
+    assert offering.find("a.example.com", (H2,)).policy.alpn == (H2,)
+    silent = RouteTable(listener(chosen), "intermediate")
+    assert silent.find("a.example.com", (H2,)).policy.alpn == (H2, b"spdy/3")
+    own = RouteTable(listener(route("a.example.com", match_alpn=("h2",), alpn=("h2", "http/1.1"))), "intermediate")
+    assert own.find("a.example.com", (H2,)).policy.alpn == (H2, HTTP)
+
+
+def test_routes_that_do_not_terminate_need_no_front_context() -> None:
+    table = RouteTable(
+        listener(route("a.example.com", action="passthrough"), route("b.example.com", action="reject"), alpn=("h2",)),
+        "modern",
+    )
+    assert table.find("a.example.com").action is Action.PASSTHROUGH
+    assert table.find("b.example.com").action is Action.REJECT
+    assert table.policies == {Policy("modern", (H2,))}

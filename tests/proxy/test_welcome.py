@@ -6,7 +6,7 @@ import pytest
 
 from proxy import welcome
 from proxy.welcome import WelcomeBackend, page
-from tests.support.engine import ESTABLISHED
+from tests.support.engine import ESTABLISHED, NEGOTIATED
 from tests.support.loop import Peer, in_loop
 
 
@@ -28,7 +28,7 @@ def test_the_page_tells_what_was_negotiated() -> None:
 
 
 def test_the_page_has_words_for_what_is_missing() -> None:
-    bare = ESTABLISHED.negotiated._replace(group="", alpn="", resumed=True)
+    bare = NEGOTIATED._replace(group="", alpn="", resumed=True)
     text = page(ESTABLISHED._replace(server_name=None, negotiated=bare, matched="")).decode()
     for fact in ("none sent", "none", "none negotiated", "resumed", "nothing: it was made at first start"):
         assert f"<td>{fact}</td>" in text

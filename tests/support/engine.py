@@ -18,12 +18,13 @@ from proxy.tls_engine import Negotiated, TlsEngine
 from tests.support.pki import Pair, self_signed
 
 INTERMEDIATE = Policy("intermediate")
+NEGOTIATED = Negotiated("TLSv1.3", "TLS_AES_128_GCM_SHA256", "X25519", "h2", False)
 ESTABLISHED = Established(
     client=("192.0.2.1", 4711),
     local=("198.51.100.1", 443),
     listener="web",
     server_name="www.example.com",
-    negotiated=Negotiated("TLSv1.3", "TLS_AES_128_GCM_SHA256", "X25519", "h2", False),
+    negotiated=NEGOTIATED,
     fingerprint="00" * 32,
     matched="www.example.com",
     level=Level.TRUSTED_EXACT,

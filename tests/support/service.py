@@ -19,7 +19,7 @@ from proxy.limits import Limits
 from proxy.metrics import VERSIONS, BackendMetrics, ListenerMetrics
 from proxy.relay import shared_buffer
 from proxy.routing import RouteTable
-from proxy.session import Service
+from proxy.service import Service
 from proxy.welcome import WelcomeBackend
 from tests.support.engine import certified_key
 from tests.support.pki import Pair
