@@ -19,7 +19,8 @@ from tests.support.tls_client import connect
 from tests.support.tls_socket import opened
 
 RESET = struct.pack("ii", 1, 0)
-LARGE = 20 << 20
+LARGE = 50 << 20
+STALLED = 200
 
 
 class Backend:
@@ -162,32 +163,57 @@ def test_a_backends_reset_is_the_clients_reset(running: tuple[Snigate, Backend])
     ended(running, "reset_by_backend", before)
 
 
-def test_clients_that_stop_reading_cost_little_and_hold_nobody_up(running: tuple[Snigate, Backend]) -> None:
+def test_200_clients_that_stop_reading_cost_a_megabyte_each_at_most_and_hold_nobody_up(
+    running: tuple[Snigate, Backend],
+) -> None:
+    with stalled(running) as (_, servers):
+        for server in servers:
+            server.setblocking(False)
+        fill(servers, BlockingIOError)
+
+
+def test_200_uploads_to_a_stalled_backend_cost_a_megabyte_each_at_most_and_hold_nobody_up(
+    running: tuple[Snigate, Backend],
+) -> None:
+    with stalled(running) as (clients, _):
+        for client in clients:
+            client.setblocking(False)
+        fill(clients, ssl.SSLWantWriteError)
+
+
+@contextlib.contextmanager
+def stalled(running: tuple[Snigate, Backend]) -> Iterator[tuple[list[ssl.SSLSocket], list[socket.socket]]]:
+    """STALLED connections that the block fills; afterwards the workers' memory is bounded and others are served."""
     snigate, backend = running
     count(running, "served")
     backend.forget()
     before = sum(one.resident for one in snigate.workers())
     with contextlib.ExitStack() as stack:
-        servers = []
-        for _ in range(20):
-            stack.enter_context(connect(snigate.port))
-            server = stack.enter_context(backend.accepted())
-            server.setblocking(False)
-            servers.append(server)
-        blocked: set[int] = set()
-        while len(blocked) < len(servers):
-            for number, server in enumerate(servers):
-                try:
-                    server.send(bytes(1 << 20))
-                except BlockingIOError:
-                    blocked.add(number)
+        clients, servers = [], []
+        for _ in range(STALLED):
+            clients.append(stack.enter_context(connect(snigate.port)))
+            servers.append(stack.enter_context(backend.accepted()))
+        yield clients, servers
         with connect(snigate.port) as client, backend.accepted() as server:
             client.sendall(b"x")
             assert server.recv(1) == b"x"
             server.shutdown(socket.SHUT_WR)
             client.unwrap()
         grown = sum(one.resident for one in snigate.workers()) - before
-        assert grown < 20 * (1 << 20)
+        assert grown < STALLED * (1 << 20)
+
+
+def fill(ends: list[ssl.SSLSocket] | list[socket.socket], full: type[OSError]) -> None:
+    """Send as much as each connection takes, and a gigabyte at most; return when none takes more."""
+    sent = dict.fromkeys(ends, 0)
+    progress = True
+    while progress:
+        progress = False
+        for end in ends:
+            with contextlib.suppress(full):
+                sent[end] += end.send(bytes(1 << 20))
+                progress = True
+    assert 0 < max(sent.values()) < 1 << 30
 
 
 def test_a_client_is_reset_when_the_backend_cannot_be_reached(tmp_path: Path) -> None:

@@ -112,15 +112,15 @@ class MemoryClient:
 
     def read(self) -> bytes:
         """All plaintext that has arrived."""
-        data = b""
+        data = bytearray()
         while True:
             try:
                 data += self.connection.recv(1 << 16)
             except SSL.WantReadError:
-                return data
+                return bytes(data)
             except SSL.ZeroReturnError:
                 self.closed = True
-                return data
+                return bytes(data)
 
     def write(self, data: bytes) -> bytes:
         """Encrypt, and give the bytes for the server."""
