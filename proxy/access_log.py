@@ -59,6 +59,8 @@ class AccessLog:
 
 def _as_text(account: Account, outcome: Outcome, seconds: float) -> str:
     parts = [f"{_now()} access {account.listener} {account.client[0]}:{account.client[1]}"]
+    if account.id:
+        parts.append(f"id={account.id}")
     parts.append(f"sni={account.server_name or '-'}")
     established = account.established
     if established is not None:
@@ -79,6 +81,7 @@ def _as_json(account: Account, outcome: Outcome, seconds: float) -> str:
         "@timestamp": _now(),
         "log.logger": "access",
         "listener": account.listener,
+        "id": account.id or None,
         "client.ip": account.client[0],
         "client.port": account.client[1],
         "server_name": account.server_name,

@@ -18,6 +18,7 @@ from certstore.ranking import Level
 from config.addresses import TcpAddress, UnixAddress
 from config.model import BackendConfig
 from proxy import proxy_protocol
+from proxy.served_certificate import algorithms
 from proxy.tls_engine import Negotiated
 
 log = logging.getLogger("snigate.backend")
@@ -39,6 +40,8 @@ class Established(NamedTuple):
     fingerprint: str
     matched: str
     level: Level
+    leaf: bytes  # the certificate that was served, DER
+    id: str
 
 
 class Dial(Protocol):
@@ -115,6 +118,15 @@ class SocketBackend:
         if self._client_address == "proxy-v1":
             return proxy_protocol.encode_v1(established.client, established.local)
         return proxy_protocol.encode_v2(established.client, established.local, _tlvs(established))
+
+    def plain_preamble(self, client: Endpoint, local: Endpoint, connection_id: str) -> bytes:
+        """The same for a client that did not come by TLS."""
+        if self._client_address == "none":
+            return b""
+        if self._client_address == "proxy-v1":
+            return proxy_protocol.encode_v1(client, local)
+        tlvs = [(proxy_protocol.PP2_TYPE_UNIQUE_ID, connection_id.encode())]
+        return proxy_protocol.encode_v2(client, local, tlvs)
 
 
 class SocketDial:
@@ -200,12 +212,21 @@ async def keep_resolved(backends: Iterable[SocketBackend]) -> None:
 
 
 def _tlvs(established: Established) -> list[tuple[int, bytes]]:
-    """What PROXY v2 says beside the addresses: ALPN, server name, and that the client came by TLS."""
+    """What PROXY v2 says beside the addresses: ALPN, server name, the connection's id, and how the client's TLS is."""
     negotiated = established.negotiated
     tlvs = []
     if negotiated.alpn:
         tlvs.append((proxy_protocol.PP2_TYPE_ALPN, negotiated.alpn.encode()))
     if established.server_name is not None:
         tlvs.append((proxy_protocol.PP2_TYPE_AUTHORITY, established.server_name.encode()))
-    tlvs.append(proxy_protocol.ssl_tlv(negotiated.version, negotiated.cipher))
+    tlvs.append((proxy_protocol.PP2_TYPE_UNIQUE_ID, established.id.encode()))
+    served = algorithms(established.leaf)
+    tlvs.append(
+        proxy_protocol.ssl_tlv(
+            negotiated.version,
+            negotiated.cipher,
+            signature_algorithm=served.signature,
+            key_algorithm=served.key,
+        )
+    )
     return tlvs

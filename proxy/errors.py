@@ -28,6 +28,8 @@ class FailureKind(NamedTuple):
 
 
 HANDSHAKE_FAILURES: dict[str, FailureKind] = {
+    "proxy_header_missing": FailureKind(Whose.OPERATOR, None, "a peer in accept_proxy_from sent no PROXY header"),
+    "proxy_header_invalid": FailureKind(Whose.OPERATOR, None, "a peer in accept_proxy_from sent a bad PROXY header"),
     "not_tls": FailureKind(Whose.CLIENT, None, "what the client sent is not TLS"),
     "plain_http": FailureKind(Whose.CLIENT, None, "the client spoke plain HTTP to a TLS port"),
     "sslv2": FailureKind(Whose.CLIENT, 70, "the client opened with SSLv2"),
@@ -63,6 +65,7 @@ class Outcome(Enum):
     """How a connection ended; the values are those of snigate_connections_total's label."""
 
     SERVED = "served"
+    REDIRECTED = "redirected"
     REFUSED = "refused"
     HANDSHAKE_FAILED = "handshake_failed"
     BACKEND_UNREACHABLE = "backend_unreachable"
@@ -70,6 +73,7 @@ class Outcome(Enum):
     RESET_BY_CLIENT = "reset_by_client"
     RESET_BY_BACKEND = "reset_by_backend"
     PROTOCOL_ERROR = "protocol_error"
+    BAD_REQUEST = "bad_request"
     IDLE = "idle"
     DRAINED = "drained"
 
@@ -87,6 +91,7 @@ _WHOSE = {
     Outcome.RESET_BY_CLIENT: Whose.CLIENT,
     Outcome.RESET_BY_BACKEND: Whose.BACKEND,
     Outcome.PROTOCOL_ERROR: Whose.CLIENT,
+    Outcome.BAD_REQUEST: Whose.CLIENT,
     Outcome.IDLE: Whose.CLIENT,
     Outcome.DRAINED: Whose.SNIGATE,
 }

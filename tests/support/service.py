@@ -13,6 +13,7 @@ from certstore.selector import Selector
 from config.addresses import TcpAddress
 from config.model import WELCOME, ListenerConfig
 from proxy.backend import Backend
+from proxy.connection_ids import connection_ids
 from proxy.contexts import CertificateContexts, front_context
 from proxy.errors import HANDSHAKE_FAILURES, Outcome
 from proxy.limits import Limits
@@ -20,6 +21,7 @@ from proxy.metrics import VERSIONS, BackendMetrics, ListenerMetrics
 from proxy.relay import shared_buffer
 from proxy.routing import RouteTable
 from proxy.session import Service
+from proxy.throttle import Throttle
 from proxy.welcome import WelcomeBackend
 from tests.support.engine import certified_key
 from tests.support.pki import Pair
@@ -90,6 +92,8 @@ def service(
         access_log=None,
         limits=Limits(1000, None),
         buffer=shared_buffer(),
+        ids=connection_ids(),
+        complaints=Throttle(60),
     )
 
 
