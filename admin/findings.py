@@ -147,6 +147,8 @@ def _coalescing(reading: Reading) -> Iterator[Finding]:
     """
     tables = route_tables(reading.config)
     for listener in reading.config.listeners:
+        if listener.redirects:
+            continue
         table = tables[listener.name]
         told: set[str] = set()
         for route in table.routes:

@@ -87,7 +87,7 @@ def _facts(config: Config, ready: Ready) -> list[tuple[str, list[str]]]:
 
 def _listener(one: ListenerConfig, addresses: Sequence[str]) -> list[str]:
     routes = f" ({count(len(one.routes), 'route')})" if one.routes else ""
-    target = "the built-in welcome page" if one.backend == WELCOME else one.backend
+    target = "the built-in welcome page" if one.backend == WELCOME else one.target
     return [f"{one.name} on {address} -> {target}{routes}" for address in addresses]
 
 
@@ -100,7 +100,7 @@ def _next(config: Config, ready: Ready) -> list[str]:
     lines = [f"put certificates and keys into {config.server.state_directory / CERTIFICATES}"]
     for one in config.listeners:
         addresses = ready.listeners.get(one.name, ())
-        if addresses:
+        if addresses and not one.redirects:
             where = _reachable(addresses[0])
             web = one.protocol == "http" or one.backend == WELCOME
             lines.append(f"curl -k https://{where}/" if web else f"openssl s_client -connect {where}")

@@ -117,7 +117,7 @@ class View:
             worker_restarts=self.worker_restarts,
             admin=self._admin,
             listeners=tuple(
-                answers.Listener(one.name, tuple(self._listeners.get(one.name, ())), one.protocol, one.backend)
+                answers.Listener(one.name, tuple(self._listeners.get(one.name, ())), one.protocol, one.target)
                 for one in self.config.listeners
             ),
             processes=self._processes,

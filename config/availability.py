@@ -47,21 +47,9 @@ NOT_AVAILABLE_YET: tuple[Unavailable, ...] = (
     ),
     Unavailable(
         ListenerConfig,
-        "protocol",
-        _is("http-redirect"),
-        '"http-redirect" is not available yet; let the web server redirect plain HTTP',
-    ),
-    Unavailable(
-        ListenerConfig,
         "tls",
         _is("starttls"),
         '"starttls" is not available yet; use "implicit" on the protocol\'s TLS port (465, 993, 995)',
-    ),
-    Unavailable(
-        ListenerConfig,
-        "accept_proxy_from",
-        _not_empty,
-        "a PROXY header from clients is not available yet; leave the list empty",
     ),
     Unavailable(RouteConfig, "client_auth", _is("optional"), 'client certificates are not available yet; use "off"'),
     Unavailable(RouteConfig, "client_auth", _is("required"), 'client certificates are not available yet; use "off"'),

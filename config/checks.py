@@ -10,12 +10,14 @@ from collections.abc import Iterable, Iterator
 
 from config.addresses import TcpAddress
 from config.fields import WELCOME, is_address
-from config.model import Config, ListenerConfig, RouteConfig
+from config.model import HTTP_REDIRECT, Config, ListenerConfig, RouteConfig
 from config.sources import KeyPath
 from config.words import quoted, suggestion
 
 Findings = Iterator[tuple[KeyPath, str]]
 
+_NOT_OF_REDIRECTS = ("tls", "alpn", "strict_sni", "backend", "routes")
+_ONLY_OF_REDIRECTS = ("redirect_port", "acme_webroot", "acme_backend")
 _RELAY_DANGER = (
     "behind a proxy a mail server takes every stranger for a local client and relays mail for them, unless it is told "
     "the client's address"
@@ -29,6 +31,7 @@ def inconsistencies(config: Config) -> Findings:
     """Everything in the configuration that does not fit together."""
     yield from _names_given_twice(config)
     yield from _addresses_given_twice(config)
+    yield from _out_of_place_keys(config)
     yield from _missing_backends(config)
     yield from _unsafe_smtp_backends(config)
     for index, listener in enumerate(config.listeners):
@@ -68,7 +71,8 @@ def _listen_addresses(config: Config) -> Iterator[tuple[KeyPath, str, TcpAddress
 
 
 def _references(listener: ListenerConfig, index: int) -> Iterator[tuple[KeyPath, str]]:
-    yield ("listeners", index, "backend"), listener.backend
+    if listener.backend is not None:
+        yield ("listeners", index, "backend"), listener.backend
     for place, route in enumerate(listener.routes):
         if route.backend is not None:
             yield ("listeners", index, "routes", place, "backend"), route.backend
@@ -80,12 +84,40 @@ def _missing_backends(config: Config) -> Findings:
             if name == WELCOME:
                 if listener.is_mail:
                     yield path, f'the built-in backend "{WELCOME}" speaks HTTP; name the server of this mail listener'
-            elif name not in config.backends:
-                known = [text for text in config.backends if not is_address(text)]
-                hint = suggestion(name, [*known, WELCOME]) or (
-                    f'; add [backends.{name}], or give an address such as "127.0.0.1:8080"'
-                )
-                yield path, f"there is no backend {quoted(name)}{hint}"
+            else:
+                yield from _missing_backend(config, path, name, (WELCOME,))
+        if listener.acme_backend == WELCOME:
+            message = f'the built-in backend "{WELCOME}" answers no challenges; name the server that does'
+            yield ("listeners", index, "acme_backend"), message
+        elif listener.acme_backend is not None:
+            yield from _missing_backend(config, ("listeners", index, "acme_backend"), listener.acme_backend, ())
+
+
+def _missing_backend(config: Config, path: KeyPath, name: str, built_in: tuple[str, ...]) -> Findings:
+    if name not in config.backends:
+        known = [text for text in config.backends if not is_address(text)]
+        hint = suggestion(name, [*known, *built_in]) or (
+            f'; add [backends.{name}], or give an address such as "127.0.0.1:8080"'
+        )
+        yield path, f"there is no backend {quoted(name)}{hint}"
+
+
+def _out_of_place_keys(config: Config) -> Findings:
+    """What an http-redirect listener has no use for, and what only such a listener has."""
+    for index, listener in enumerate(config.listeners):
+        said = {key for key in listener.model_fields_set if key != "routes" or listener.routes}
+        if listener.redirects:
+            for key in _NOT_OF_REDIRECTS:
+                if key in said:
+                    message = f"an {HTTP_REDIRECT} listener sends every client on to https and has no use for this key"
+                    yield ("listeners", index, key), f"{message}; leave it out"
+            if {"acme_webroot", "acme_backend"} <= said:
+                yield ("listeners", index, "acme_backend"), "acme_webroot is said too; keep one of them"
+            continue
+        for key in _ONLY_OF_REDIRECTS:
+            if key in said:
+                message = f'only a listener with protocol = "{HTTP_REDIRECT}" has this key; leave it out'
+                yield ("listeners", index, key), message
 
 
 def _unsafe_smtp_backends(config: Config) -> Findings:

@@ -27,6 +27,7 @@ NAME_RULE = "letters, digits, dots, hyphens and underscores, starting with a let
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _MAX_ALPN = 255  # bytes; RFC 7301 section 3.1
 _MAX_COUNT = 1_000_000_000
+_MAX_PORT = 65535
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -110,6 +111,14 @@ def _count(value: object) -> int:
     return value
 
 
+def _port(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"expected a port number, found {found(value)}")
+    if not 1 <= value <= _MAX_PORT:
+        raise ValueError(f"{found(value)} is no port number; it must be 1 to {_MAX_PORT}")
+    return value
+
+
 def _host(value: object) -> str:
     return canonical_host(_text(value, 'a host name such as "mail.example.com"'))
 
@@ -168,6 +177,7 @@ def is_address(backend: str) -> bool:
 Flag = StrictBool
 Text = Annotated[str, PlainValidator(lambda value: _text(value, "a text"))]
 Count = Annotated[int, PlainValidator(_count)]
+Port = Annotated[int, PlainValidator(_port)]
 Name = Annotated[str, PlainValidator(_name)]
 Duration = Annotated[float, PlainValidator(_duration)]
 AbsolutePath = Annotated[Path, PlainValidator(_path)]

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, field_serializer, field_validator
+from pydantic_core import PydanticKnownError
 
 from config.addresses import TcpAddress, parse_server
 from config.fields import (
@@ -29,6 +30,7 @@ from config.fields import (
     ListenAddress,
     Name,
     NetworkField,
+    Port,
     Profile,
     Protocol,
     ServerAddress,
@@ -56,6 +58,7 @@ __all__ = [
 ]
 
 MAIL_PROTOCOLS: frozenset[str] = frozenset({"smtp", "imap", "pop3", "sieve"})
+HTTP_REDIRECT = "http-redirect"
 MAIL_IDLE_TIMEOUT = 35 * 60.0  # seconds; IMAP servers wait at least 30 minutes (RFC 3501 section 5.4), with a margin
 
 # IANA's registry of ALPN protocol names; SMTP has none.
@@ -155,8 +158,8 @@ def _registered_alpn(validated: dict[str, Any]) -> tuple[str, ...]:
 class ListenerConfig(Table):
     """[[listeners]]: addresses to accept on, and where the connections go.
 
-    `backend` is a key of `Config.backends` or WELCOME. An absent `alpn` is the mail protocol's registered name, and
-    empty (the extension is ignored) for the others.
+    `backend` is a key of `Config.backends` or WELCOME; None on an http-redirect listener, and only there. An absent
+    `alpn` is the mail protocol's registered name, and empty (the extension is ignored) for the others.
     """
 
     name: Name = Field(examples=["web"])
@@ -166,18 +169,38 @@ class ListenerConfig(Table):
     accept_proxy_from: tuple[NetworkField, ...] = ()
     alpn: tuple[AlpnName, ...] = Field(default_factory=_registered_alpn)
     strict_sni: Flag = False
-    backend: BackendReference = Field(examples=["127.0.0.1:8080"])
+    backend: BackendReference | None = Field(default=None, validate_default=True, examples=["127.0.0.1:8080"])
+    redirect_port: Port = 443
+    acme_webroot: AbsolutePath | None = None
+    acme_backend: BackendReference | None = None
     routes: tuple[RouteConfig, ...] = ()
+
+    @field_validator("backend", mode="before")
+    @classmethod
+    def _require_backend(cls, backend: object, info: ValidationInfo) -> object:
+        if backend is None and info.data.get("protocol", HTTP_REDIRECT) != HTTP_REDIRECT:
+            raise PydanticKnownError("missing")
+        return backend
+
+    @property
+    def redirects(self) -> bool:
+        """Whether the listener speaks plain HTTP and sends every client on to https: it has no backend."""
+        return self.protocol == HTTP_REDIRECT
 
     @property
     def is_mail(self) -> bool:
         """Whether the listener speaks a mail protocol, where the server greets first."""
         return self.protocol in MAIL_PROTOCOLS
 
+    @property
+    def target(self) -> str:
+        """Where its connections go, in a word: the backend's name, or "https" on an http-redirect listener."""
+        return self.backend or "https"
+
     def backends_used(self) -> tuple[str, ...]:
         """The names of the backends that connections of this listener can reach, each once, its own first."""
-        routed = (route.backend for route in self.routes if route.backend is not None)
-        return tuple(dict.fromkeys((self.backend, *routed)))
+        named = (self.backend, self.acme_backend, *(route.backend for route in self.routes))
+        return tuple(dict.fromkeys(name for name in named if name is not None))
 
 
 class Config(Table):

@@ -61,6 +61,8 @@ class AccessLog:
 
 def _as_text(account: Account, outcome: Outcome, seconds: float) -> str:
     parts = [f"{_now()} access {account.listener} {account.client[0]}:{account.client[1]}"]
+    if account.id:
+        parts.append(f"id={account.id}")
     parts.append(f"sni={account.server_name or '-'} route={account.route or '-'}")
     established = account.established
     if established is not None and established.negotiated is not None and established.level is not None:
@@ -96,6 +98,7 @@ def _as_json(account: Account, outcome: Outcome, seconds: float) -> str:
         "event.dataset": "snigate.access",
         "event.kind": "event",
         "event.category": ["network"],
+        "event.id": account.id or None,
         "event.action": outcome.value,
         "event.outcome": "success" if whose is None else "failure",
         "event.reason": account.reason or None,

@@ -19,6 +19,7 @@ class Account:
     to_backend: int = 0
     to_client: int = 0
     reason: str = ""  # why the handshake failed (a key of HANDSHAKE_FAILURES), or the backend in words
+    id: str = ""  # the same in PROXY headers
     route: str = ""  # the first host of the route; "-" for what the listener does itself
     ja4: str = ""
     handshake: float | None = None  # from accept to the handshake's end

@@ -18,6 +18,7 @@ from certstore.ranking import Level
 from config.addresses import TcpAddress, UnixAddress
 from config.model import BackendConfig
 from proxy import proxy_protocol
+from proxy.served_certificate import algorithms
 from proxy.tls_engine import Negotiated
 
 log = logging.getLogger("snigate.backend")
@@ -42,6 +43,8 @@ class Established(NamedTuple):
     fingerprint: str = ""
     matched: str = ""
     level: Level | None = None
+    leaf: bytes = b""  # the certificate that was served, DER
+    id: str = ""
 
 
 class Dial(Protocol):
@@ -203,13 +206,22 @@ async def keep_resolved(backends: Iterable[SocketBackend]) -> None:
 
 
 def _tlvs(established: Established) -> list[tuple[int, bytes]]:
-    """What PROXY v2 says beside the addresses: ALPN, server name, and that the client came by TLS that ended here."""
+    """What PROXY v2 says beside the addresses: ALPN, server name, id, and how the TLS is that ended here."""
     negotiated = established.negotiated
     tlvs = []
     if negotiated is not None and negotiated.alpn:
         tlvs.append((proxy_protocol.PP2_TYPE_ALPN, negotiated.alpn.encode()))
     if established.server_name is not None:
         tlvs.append((proxy_protocol.PP2_TYPE_AUTHORITY, established.server_name.encode()))
+    tlvs.append((proxy_protocol.PP2_TYPE_UNIQUE_ID, established.id.encode()))
     if negotiated is not None:
-        tlvs.append(proxy_protocol.ssl_tlv(negotiated.version, negotiated.cipher))
+        served = algorithms(established.leaf)
+        tlvs.append(
+            proxy_protocol.ssl_tlv(
+                negotiated.version,
+                negotiated.cipher,
+                signature_algorithm=served.signature,
+                key_algorithm=served.key,
+            )
+        )
     return tlvs

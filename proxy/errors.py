@@ -28,6 +28,8 @@ class FailureKind(NamedTuple):
 
 
 HANDSHAKE_FAILURES: dict[str, FailureKind] = {
+    "proxy_header_missing": FailureKind(Whose.OPERATOR, None, "a peer in accept_proxy_from sent no PROXY header"),
+    "proxy_header_invalid": FailureKind(Whose.OPERATOR, None, "a peer in accept_proxy_from sent a bad PROXY header"),
     "not_tls": FailureKind(Whose.CLIENT, None, "what the client sent is not TLS"),
     "plain_http": FailureKind(Whose.CLIENT, None, "the client spoke plain HTTP to a TLS port"),
     "sslv2": FailureKind(Whose.CLIENT, 70, "the client opened with SSLv2"),
@@ -65,6 +67,7 @@ class Outcome(Enum):
     """How a connection ended; the values are those of snigate_connections_total's label."""
 
     SERVED = "served"
+    REDIRECTED = "redirected"
     REFUSED = "refused"
     HANDSHAKE_FAILED = "handshake_failed"
     BACKEND_UNREACHABLE = "backend_unreachable"
@@ -74,6 +77,7 @@ class Outcome(Enum):
     TRUNCATED_BY_BACKEND = "truncated_by_backend"
     PROTOCOL_ERROR = "protocol_error"
     BACKEND_PROTOCOL_ERROR = "backend_protocol_error"
+    BAD_REQUEST = "bad_request"
     IDLE = "idle"
     DRAINED = "drained"
 
@@ -93,6 +97,7 @@ _WHOSE = {
     Outcome.TRUNCATED_BY_BACKEND: Whose.BACKEND,
     Outcome.PROTOCOL_ERROR: Whose.CLIENT,
     Outcome.BACKEND_PROTOCOL_ERROR: Whose.BACKEND,
+    Outcome.BAD_REQUEST: Whose.CLIENT,
     Outcome.IDLE: Whose.CLIENT,
     Outcome.DRAINED: Whose.SNIGATE,
 }

@@ -28,10 +28,22 @@ class Limits:
         self.open += 1
         return True
 
-    def release(self, address: str) -> None:
-        """Count an admitted connection out."""
+    def admit_unnamed(self) -> None:
+        """Count a connection in whose client is not known yet: its PROXY header will tell."""
+        self.open += 1
+
+    def name(self, address: str) -> bool:
+        """Count the client of a connection that was admitted unnamed; False, and not counted, as for `admit`."""
         self.open -= 1
-        if self._per_client is not None:
+        if self.admit(address):
+            return True
+        self.open += 1
+        return False
+
+    def release(self, address: str | None) -> None:
+        """Count an admitted connection out; None for one that is still unnamed."""
+        self.open -= 1
+        if self._per_client is not None and address is not None:
             key = _client(address)
             held = self._clients[key] - 1
             if held:

@@ -8,10 +8,8 @@ import logging
 import os
 import socket
 
-from proxy.errors import Outcome
-from proxy.leg import reset
-from proxy.service import Service
-from proxy.session import Session
+from proxy.entrance import Enter
+from proxy.limits import Limits
 
 log = logging.getLogger("snigate.listener")
 
@@ -22,12 +20,16 @@ _SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 class Listener:
-    """One listening socket of one worker. Open connections do not depend on it."""
+    """One listening socket of one worker. Open connections do not depend on it: they are given to `enter`."""
 
-    def __init__(self, service: Service, sock: socket.socket) -> None:
-        self._service = service
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, name: str, sock: socket.socket, limits: Limits, enter: Enter
+    ) -> None:
+        self._loop = loop
+        self._name = name
         self._socket = sock
-        self._loop: asyncio.AbstractEventLoop = service.loop
+        self._limits = limits
+        self._enter = enter
         self._resume: asyncio.TimerHandle | None = None
         self._short = False
 
@@ -41,13 +43,13 @@ class Listener:
         if self._resume is not None:
             self._resume.cancel()
         self._loop.remove_reader(self._socket)
-        while not self._service.limits.full and self._accept():
+        while not self._limits.full and self._accept():
             pass
         self._socket.close()
 
     def _acceptable(self) -> None:
         for _ in range(BATCH):
-            if self._service.limits.full:
+            if self._limits.full:
                 self._pause()
                 return
             if not self._accept():
@@ -66,16 +68,11 @@ class Listener:
                 self._say_shortage(error)
                 self._pause()
             else:
-                log.error("listener %s: accept failed: %s", self._service.name, error)
+                log.error("listener %s: accept failed: %s", self._name, error)
             return False
         self._short = False
-        client = (address[0].removeprefix("::ffff:"), address[1])
-        if not self._service.limits.admit(client[0]):
-            self._service.metrics.outcomes[Outcome.REFUSED].inc()
-            reset(sock)
-            return True
         sock.setblocking(False)
-        Session(self._service, sock, client)
+        self._enter(sock, (address[0].removeprefix("::ffff:"), address[1]))
         return True
 
     def _pause(self) -> None:
@@ -89,6 +86,6 @@ class Listener:
             log.error(
                 "listener %s: no further connection can be accepted now (%s); those open go on. "
                 "Raise the limit of open files (ulimit -n)",
-                self._service.name,
+                self._name,
                 os.strerror(error.errno or 0),
             )

@@ -65,6 +65,7 @@ class RouteTable:
 
     def __init__(self, listener: ListenerConfig, profile: ProfileName) -> None:
         """`profile` is the one of [tls]; a route takes from its listener whatever it does not say."""
+        assert listener.backend is not None
         self.otherwise = Route((), Policy(profile, _protocols(listener.alpn)), listener.backend)
         self.routes = tuple(
             Route(
@@ -100,8 +101,8 @@ class RouteTable:
 
 
 def route_tables(config: Config) -> dict[str, RouteTable]:
-    """The route table of each listener, by the listener's name."""
-    return {listener.name: RouteTable(listener, config.tls.profile) for listener in config.listeners}
+    """The route table of each listener that terminates TLS, by the listener's name."""
+    return {one.name: RouteTable(one, config.tls.profile) for one in config.listeners if not one.redirects}
 
 
 def _alpn(route: RouteConfig, listener: ListenerConfig) -> tuple[bytes, ...]:

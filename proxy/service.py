@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from proxy.limits import Limits
 from proxy.metrics import BackendMetrics, ListenerMetrics
 from proxy.policy import Policy
 from proxy.routing import RouteTable
+from proxy.throttle import Throttle
 
 if TYPE_CHECKING:
     from proxy.session import Session
@@ -42,4 +43,6 @@ class Service:
     access_log: AccessLog | None
     limits: Limits
     buffer: memoryview
+    ids: Iterator[str]
+    complaints: Throttle
     sessions: set[Session] = field(default_factory=set)

@@ -1,5 +1,6 @@
 """One client's connection, from accept to its account.
 
+    INTRODUCED   a trusted proxy is to say first, by a PROXY header, who the client is; others begin by
     PEEKING      the ClientHello is read and understood; nothing has been said on the TLS layer
     HANDSHAKING  OpenSSL has the bytes; the backend may be dialled meanwhile
     DIALLING     the handshake is done, or is none of ours (passthrough); the backend's connection is not
@@ -29,9 +30,11 @@ from proxy.errors import HANDSHAKE_FAILURES, HandshakeError, Outcome, alert_reco
 from proxy.layer import PLAIN_TEXT
 from proxy.leg import reset
 from proxy.policy import Policy
+from proxy.proxy_header import ProxyHeaderError, ProxyHeaderReader
 from proxy.relay import Relay
 from proxy.routing import Action, Route
 from proxy.service import Service
+from proxy.throttle import Throttle
 from proxy.tls_engine import TlsEngine
 
 log = logging.getLogger("snigate.session")
@@ -46,6 +49,7 @@ _IN_THE_CLEAR = (
 class State(Enum):
     """Where a session is in its life."""
 
+    INTRODUCED = "introduced"
     PEEKING = "peeking"
     HANDSHAKING = "handshaking"
     DIALLING = "dialling"
@@ -58,11 +62,14 @@ class Session:
 
     __slots__ = (
         "_backend_socket",
+        "_counted_for",
         "_deadline",
+        "_destination",
         "_dial",
         "_dial_began",
         "_dial_failure",
         "_engine",
+        "_introduction",
         "_reader",
         "_relay",
         "_route",
@@ -75,11 +82,21 @@ class Session:
         "state",
     )
 
-    def __init__(self, service: Service, sock: socket.socket, client: Endpoint) -> None:
+    def __init__(
+        self,
+        service: Service,
+        sock: socket.socket,
+        client: Endpoint,
+        introduction: ProxyHeaderReader | None = None,
+    ) -> None:
+        """With `introduction`, a PROXY header comes first, and the client is not counted in the limits yet."""
         self._service = service
         self._socket = sock
-        self.account = Account(service.name, client)
-        self.state = State.PEEKING
+        self.account = Account(service.name, client, id=next(service.ids))
+        self.state = State.PEEKING if introduction is None else State.INTRODUCED
+        self._introduction = introduction
+        self._counted_for = client[0] if introduction is None else None
+        self._destination: Endpoint | None = None
         self._started = service.loop.time()
         self._reader = ClientHelloReader()
         self._engine: TlsEngine | None = None
@@ -125,10 +142,35 @@ class Session:
             self._fail("disconnected")
         elif self.state is State.PEEKING:
             self._peek(data)
+        elif self.state is State.INTRODUCED:
+            self._introduce(data)
         else:
             assert self._engine is not None
             self._engine.receive(data)
             self._handshake()
+
+    def _introduce(self, data: bytes) -> None:
+        introduction, service, account = self._introduction, self._service, self.account
+        assert introduction is not None
+        try:
+            header = introduction.feed(data)
+        except ProxyHeaderError as error:
+            complain(service.complaints, service.loop.time(), account, error)
+            self._fail(error.reason)
+            return
+        if header is None:
+            return
+        if header.source is not None:
+            account.client, self._destination = header.source, header.destination
+        if not service.limits.name(account.client[0]):
+            self._close(reset_client=True)
+            self._over(Outcome.REFUSED)
+            return
+        self._counted_for = account.client[0]
+        self._introduction = None
+        self.state = State.PEEKING
+        if introduction.rest:
+            self._peek(introduction.rest)
 
     def _peek(self, data: bytes) -> None:
         try:
@@ -178,16 +220,17 @@ class Session:
         self.state = State.DIALLING
         account.established = Established(
             client=account.client,
-            local=self._socket.getsockname()[:2],
+            local=self._local(),
             listener=service.name,
             server_name=account.server_name,
+            id=account.id,
         )
         self._begin_dial(service.backends[route.backend], account.established)
 
     def _choose(self, hello: ClientHello, policy: Policy) -> SSL.Context:
         """The context of the best certificate that OpenSSL takes; one that it refuses makes way for the next."""
         service = self._service
-        local = self._socket.getsockname()[0].removeprefix("::ffff:") if hello.server_name is None else None
+        local = self._local()[0] if hello.server_name is None else None
         while True:
             self._selection = selection = service.selector.select(
                 hello.server_name, int(hello.key_types), local, strict=service.strict_sni
@@ -200,6 +243,12 @@ class Session:
                 paths = ", ".join(selection.certificate.paths)
                 log.error("%s; the next best certificate is served, replace %s", error, paths)
                 service.selector.disregard(selection.certificate.fingerprint)
+
+    def _local(self) -> Endpoint:
+        """What the client connected to: as the PROXY header says, else this end of its own connection."""
+        if self._destination is not None:
+            return self._destination
+        return local_address(self._socket)
 
     def _handshake(self) -> None:
         engine = self._engine
@@ -224,13 +273,15 @@ class Session:
         negotiated = engine.negotiated()
         self.account.established = Established(
             client=self.account.client,
-            local=self._socket.getsockname()[:2],
+            local=self._local(),
             listener=service.name,
             server_name=self.account.server_name,
             negotiated=negotiated,
             fingerprint=selection.certificate.fingerprint,
             matched=selection.matched,
             level=selection.level,
+            leaf=selection.certificate.leaf,
+            id=self.account.id,
         )
         self.account.handshake = service.loop.time() - self._started
         service.metrics.handshake_done(negotiated.version, negotiated.resumed, self.account.handshake, selection.level)
@@ -353,11 +404,30 @@ class Session:
         self.state = State.OVER
         self._relay = None
         service.sessions.discard(self)
-        service.limits.release(self.account.client[0])
+        service.limits.release(self._counted_for)
         service.metrics.active.dec()
         service.metrics.outcomes[outcome].inc()
         if service.access_log is not None:
             service.access_log.write(self.account, outcome, service.loop.time() - self._started)
+
+
+def local_address(sock: socket.socket) -> Endpoint:
+    """This end of a TCP connection, an IPv4 address on a socket for both families as such."""
+    host, port = sock.getsockname()[:2]
+    return host.removeprefix("::ffff:"), port
+
+
+def complain(complaints: Throttle, now: float, account: Account, error: ProxyHeaderError) -> None:
+    """Tell the operator of a proxy that introduces nobody; not each time, for there may be thousands."""
+    if complaints.allows(now):
+        log.warning(
+            "listener %s: %s, which accept_proxy_from names: %s. Make it send the header, or take it out of the list "
+            "(%d more since the last such message)",
+            account.listener,
+            account.client[0],
+            error,
+            complaints.held_back(),
+        )
 
 
 def _close_softly(sock: socket.socket) -> None:

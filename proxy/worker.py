@@ -14,31 +14,39 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import uvloop
 from OpenSSL import SSL
 
 from certstore.replica import Replica
-from config.model import WELCOME, Config
+from config.model import WELCOME, Config, ListenerConfig
 from proxy.access_log import AccessLog
+from proxy.acme_backend import AcmeBackend
 from proxy.backend import Backend, SocketBackend, keep_resolved, resolve_all
 from proxy.channel import Channel
+from proxy.connection_ids import connection_ids
 from proxy.contexts import CertificateContexts
+from proxy.entrance import Begin, Enter, behind_proxies, direct
 from proxy.limits import Limits
 from proxy.listener import Listener
 from proxy.metrics import BackendMetrics, Metrics
 from proxy.policy import Policy
+from proxy.redirect import Redirect, RedirectService
 from proxy.relay import shared_buffer
 from proxy.routing import RouteTable
 from proxy.service import Service
+from proxy.session import Session
 from proxy.sockets import Slot
+from proxy.throttle import Throttle
 from proxy.welcome import WelcomeBackend
 
 log = logging.getLogger("snigate.worker")
 
 FIRST_RESOLVE = 3.0  # seconds that accepting waits for backends' names at most
 ACCOUNT_EVERY = 5.0  # seconds between accounts of open connections
+COMPLAIN_EVERY = 60.0  # seconds between messages about proxies that send no PROXY header
 LAG_EVERY = 0.5  # seconds between measurements of the loop's lag
 
 
@@ -69,7 +77,9 @@ class _Worker:
         self._contexts = CertificateContexts()
         self._replica.tell(self._contexts)
         self._background: set[asyncio.Task[None]] = set()
-        self._services: list[Service] = []
+        self._services: list[Service | RedirectService] = []
+        self._complaints = Throttle(COMPLAIN_EVERY)
+        self._ids = connection_ids()
 
     async def serve(self) -> None:
         """Catch up, accept, serve, drain."""
@@ -80,7 +90,11 @@ class _Worker:
         )
         self._services = await self._make_services(access_log)
         await self._replica.ready.wait()
-        listeners = [Listener(service, sock) for service in self._services for sock in self._slot.sockets[service.name]]
+        listeners = [
+            Listener(service.loop, service.name, sock, service.limits, self._entrance(listener, service))
+            for listener, service in zip(self._config.listeners, self._services, strict=True)
+            for sock in self._slot.sockets[service.name]
+        ]
         gc.collect()
         gc.freeze()
         for listener in listeners:
@@ -107,7 +121,13 @@ class _Worker:
         said = self._config.log
         return AccessLog(asyncio.get_running_loop(), sys.stderr.fileno(), said.format) if said.access else None
 
-    async def _make_services(self, access_log: AccessLog | None) -> list[Service]:
+    def _entrance(self, listener: ListenerConfig, service: Service | RedirectService) -> Enter:
+        begin: Begin = partial(Session, service) if isinstance(service, Service) else partial(Redirect, service)
+        if not listener.accept_proxy_from:
+            return direct(service.limits, service.metrics, begin)
+        return behind_proxies(listener.accept_proxy_from, service.limits, service.metrics, begin)
+
+    async def _make_services(self, access_log: AccessLog | None) -> list[Service | RedirectService]:
         server = self._config.server
         sockets = {
             name: SocketBackend(one, server.backend_connect_timeout) for name, one in self._config.backends.items()
@@ -123,11 +143,14 @@ class _Worker:
                 await resolve_all(sockets.values())
         limits = Limits(server.max_connections, server.max_connections_per_client)
         buffer = shared_buffer()
+        acme = {name: AcmeBackend(backend, backend_metrics[name]) for name, backend in sockets.items()}
         return [
-            Service(
+            self._redirect_service(listener, acme, access_log, limits)
+            if listener.redirects
+            else Service(
                 loop=asyncio.get_running_loop(),
                 name=listener.name,
-                plain_http=listener.protocol == "http",
+                plain_http=not listener.is_mail,
                 strict_sni=listener.strict_sni,
                 handshake_timeout=server.handshake_timeout,
                 idle_timeout=self._config.idle_timeout_of(listener),
@@ -141,9 +164,27 @@ class _Worker:
                 access_log=access_log,
                 limits=limits,
                 buffer=buffer,
+                ids=self._ids,
+                complaints=self._complaints,
             )
             for listener in self._config.listeners
         ]
+
+    def _redirect_service(
+        self, listener: ListenerConfig, acme: Mapping[str, AcmeBackend], access_log: AccessLog | None, limits: Limits
+    ) -> RedirectService:
+        return RedirectService(
+            loop=asyncio.get_running_loop(),
+            name=listener.name,
+            port=listener.redirect_port,
+            acme=acme[listener.acme_backend] if listener.acme_backend is not None else listener.acme_webroot,
+            handshake_timeout=self._config.server.handshake_timeout,
+            metrics=self._metrics.listener(listener.name),
+            access_log=access_log,
+            limits=limits,
+            ids=self._ids,
+            complaints=self._complaints,
+        )
 
     async def _drained(self) -> None:
         """Wait for the open connections' ends, at most `drain` seconds; cut what is left then."""
@@ -153,15 +194,17 @@ class _Worker:
         while any(service.sessions for service in self._services) and loop.time() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
         for service in self._services:
-            for session in list(service.sessions):
+            for session in _sessions(service):
                 session.cut()
+        while any(service.sessions for service in self._services):  # noqa: ASYNC110 - a task ends a bit later
+            await asyncio.sleep(0)
 
     async def _account(self) -> None:
         """Count what open connections have relayed so far, now and again."""
         while True:
             await asyncio.sleep(ACCOUNT_EVERY)
             for service in self._services:
-                for number, session in enumerate(list(service.sessions)):
+                for number, session in enumerate(_sessions(service)):
                     session.account_bytes()
                     if number % 1000 == 999:
                         await asyncio.sleep(0)
@@ -173,3 +216,7 @@ class _Worker:
             await asyncio.sleep(LAG_EVERY)
             self._metrics.event_loop_lag.set(max(0.0, loop.time() - due))
             self._metrics.open_fds.set(len(os.listdir("/proc/self/fd")))  # noqa: PTH208
+
+
+def _sessions(service: Service | RedirectService) -> list[Session | Redirect]:
+    return list(service.sessions)

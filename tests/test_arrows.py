@@ -28,15 +28,35 @@ PURE = {
         "layer",
         "limits",
         "policy",
+        "connection_ids",
+        "crc32c",
+        "proxy_header",
         "proxy_protocol",
+        "redirect_target",
         "routing",
+        "served_certificate",
+        "throttle",
         "tls_engine",
     },
 }
 IO = {"asyncio", "multiprocessing", "selectors", "socket", "ssl", "subprocess", "threading", "uvloop", "watchfiles"}
 ADDRESS_SYNTAX = {"proxy/proxy_protocol.py": {"socket"}}  # inet_pton and inet_ntop alone
 # The only modules of the data plane that handle sockets.
-SOCKETS = {"backend", "channel", "leg", "listener", "outlet", "relay", "session", "sockets", "supervisor", "welcome"}
+SOCKETS = {
+    "acme_backend",
+    "backend",
+    "channel",
+    "entrance",
+    "leg",
+    "listener",
+    "outlet",
+    "redirect",
+    "relay",
+    "session",
+    "sockets",
+    "supervisor",
+    "welcome",
+}
 
 
 def modules(package: str) -> list[Path]:

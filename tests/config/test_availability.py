@@ -16,8 +16,6 @@ BACKEND = '[backends.b]\nservers = ["h:1"]\n'
         ('[server]\nuser = "snigate"\n' + LISTENER, "server.user"),
         ('[server]\nuser = ""\n' + LISTENER, "server.user"),
         (LISTENER + 'tls = "starttls"', "listeners[web].tls"),
-        (LISTENER + 'protocol = "http-redirect"', "listeners[web].protocol"),
-        (LISTENER + 'accept_proxy_from = ["10.0.0.0/8"]', "listeners[web].accept_proxy_from"),
         (LISTENER + ROUTE + 'client_auth = "optional"', "listeners[web].routes[0].client_auth"),
         (LISTENER + ROUTE + 'client_auth = "required"', "listeners[web].routes[0].client_auth"),
         (LISTENER + ROUTE + 'client_ca = "ca.pem"', "listeners[web].routes[0].client_ca"),
@@ -39,8 +37,6 @@ def test_what_this_version_cannot_do_is_refused_by_its_key(problems: Problems, t
     [
         ("[server]\nuser = 1\n" + LISTENER, "server.user"),
         (LISTENER + 'tls = "startls"', "listeners[web].tls"),
-        (LISTENER + 'protocol = "http-redirekt"', "listeners[web].protocol"),
-        (LISTENER + 'accept_proxy_from = ["10.0.0.1/8"]', "listeners[web].accept_proxy_from[0]"),
         (LISTENER + ROUTE + 'match_alpn = [""]', "listeners[web].routes[0].match_alpn[0]"),
         (LISTENER + ROUTE + 'action = "rejct"', "listeners[web].routes[0].action"),
         (LISTENER + ROUTE + 'client_auth = "on"', "listeners[web].routes[0].client_auth"),
@@ -60,7 +56,7 @@ def test_a_wrong_value_is_called_wrong_even_where_the_feature_is_not_available(
 
 def test_saying_the_default_of_an_unavailable_key_is_fine(loaded: Load) -> None:
     backend = BACKEND + 'client_address = "none"\ntls = "off"\nbalance = "round-robin"\n'
-    listener = LISTENER + 'protocol = "tcp"\ntls = "implicit"\naccept_proxy_from = []\n'
+    listener = LISTENER + 'protocol = "tcp"\ntls = "implicit"\n'
     route = ROUTE + 'match_alpn = []\naction = "terminate"\nclient_auth = "off"\n'
     assert loaded(backend + listener + route).listeners[0].routes[0].action == "terminate"
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from .conftest import LISTENER, Load, Problems
@@ -173,3 +175,78 @@ def test_what_a_route_offers_by_alpn_has_to_meet_what_it_is_chosen_for(problems:
     assert problem.key == "listeners[web].routes[0].alpn"
     assert '"h2" or "spdy/3"' in problem.message
     loaded(LISTENER + route(*matching, 'alpn = ["http/1.1", "h2"]'))
+
+
+REDIRECT = """
+[[listeners]]
+name = "plain"
+bind = [":80"]
+protocol = "http-redirect"
+"""
+
+
+def test_an_http_redirect_listener_needs_only_a_name_and_an_address(loaded: Load) -> None:
+    (plain,) = loaded(REDIRECT).listeners
+    assert plain.redirects
+    assert (plain.backend, plain.redirect_port, plain.acme_webroot, plain.acme_backend) == (None, 443, None, None)
+    assert plain.target == "https"
+
+
+def test_every_other_protocol_needs_a_backend(problems: Problems) -> None:
+    for protocol in ("tcp", "http", "smtp", "imap", "pop3", "sieve"):
+        (problem,) = problems(REDIRECT.replace("http-redirect", protocol))
+        assert problem.key == "listeners[plain].backend"
+        assert problem.message == 'is missing; add it, for example backend = "127.0.0.1:8080"'
+
+
+@pytest.mark.parametrize(
+    ("line", "key"),
+    [
+        ('tls = "implicit"', "tls"),
+        ('tls = "starttls"', "tls"),
+        ("alpn = []", "alpn"),
+        ("strict_sni = false", "strict_sni"),
+        ('backend = "welcome"', "backend"),
+        (route('hosts = ["a.example"]'), "routes"),
+    ],
+)
+def test_an_http_redirect_listener_has_no_use_for_the_keys_of_tls(problems: Problems, line: str, key: str) -> None:
+    (problem,) = problems(REDIRECT + line)
+    assert problem.key == f"listeners[plain].{key}"
+    assert "has no use for this key; leave it out" in problem.message
+
+
+@pytest.mark.parametrize("line", ["redirect_port = 443", 'acme_webroot = "acme"', 'acme_backend = "127.0.0.1:80"'])
+def test_only_an_http_redirect_listener_has_the_keys_of_redirects(problems: Problems, line: str) -> None:
+    (problem,) = problems(LISTENER + line)
+    assert problem.key == f"listeners[web].{line.split()[0]}"
+    assert 'only a listener with protocol = "http-redirect" has this key' in problem.message
+
+
+def test_challenges_come_from_a_directory_or_from_a_backend_but_not_from_both(
+    loaded: Load, problems: Problems, tmp_path: Path
+) -> None:
+    webroot, backend = 'acme_webroot = "acme"\n', 'acme_backend = "127.0.0.1:81"\n'
+    assert loaded(REDIRECT + webroot).listeners[0].acme_webroot == tmp_path / "acme"
+    config = loaded(REDIRECT + backend)
+    assert config.listeners[0].acme_backend == "127.0.0.1:81"
+    assert config.backends["127.0.0.1:81"].client_address == "none"
+    (problem,) = problems(REDIRECT + webroot + backend)
+    assert (problem.key, problem.message) == (
+        "listeners[plain].acme_backend",
+        "acme_webroot is said too; keep one of them",
+    )
+
+
+def test_the_backend_of_challenges_must_exist_and_is_not_the_welcome_page(problems: Problems) -> None:
+    for name, words in (("zzz", "there is no backend"), ("welcome", "answers no challenges")):
+        (problem,) = problems(REDIRECT + f'acme_backend = "{name}"')
+        assert problem.key == "listeners[plain].acme_backend"
+        assert words in problem.message
+
+
+@pytest.mark.parametrize("value", ["0", "65536", '"443"', "true", "443.0"])
+def test_what_is_no_port_number_is_no_redirect_port(problems: Problems, value: str) -> None:
+    (problem,) = problems(REDIRECT + f"redirect_port = {value}")
+    assert problem.key == "listeners[plain].redirect_port"
+    assert "port number" in problem.message

@@ -84,6 +84,12 @@ def test_the_backends_used_by_a_listener_are_named_once_its_own_first() -> None:
     assert listener(backend="a", routes=(RouteConfig(hosts=("x",)), *routes)).backends_used() == ("a", "b")
 
 
+def test_a_listener_without_a_backend_cannot_be_made_but_for_redirects() -> None:
+    with pytest.raises(ValidationError, match="required"):
+        ListenerConfig(name="web", bind=(WEB,))
+    assert ListenerConfig(name="plain", bind=(WEB,), protocol="http-redirect").backends_used() == ()
+
+
 def test_mail_listeners_idle_for_35_minutes_unless_the_file_says_otherwise() -> None:
     web, imap = listener(), listener(protocol="imap")
     assert [Config().idle_timeout_of(each) for each in (web, imap)] == [1800, 2100]

@@ -113,16 +113,20 @@ def test_the_log_names_each_refused_client_and_its_reason(strict: tuple[Snigate,
     assert " strict 127.0.0.1:" in line
 
 
-def test_plain_http_to_a_listener_that_is_not_http_gets_no_answer(strict: tuple[Snigate, int]) -> None:
-    answer, end = exchange_raw(strict[1], b"GET / HTTP/1.1\r\nHost: www.example.com\r\n\r\n")
-    assert (answer, end) == (b"", "FIN")
+def test_plain_http_to_a_mail_listener_gets_no_answer(tmp_path: Path) -> None:
+    text = '[[listeners]]\nname = "imaps"\nbind = ["127.0.0.1:{port}"]\nprotocol = "imap"\nbackend = "127.0.0.1:1"\n'
+    with Snigate(tmp_path, text) as snigate:
+        answer, end = exchange_raw(snigate.port, b"GET / HTTP/1.1\r\nHost: www.example.com\r\n\r\n")
+        assert (answer, end) == (b"", "FIN")
 
 
-def test_plain_http_to_an_http_listener_is_told_to_speak_https(tmp_path: Path) -> None:
-    listener = '[[listeners]]\nname = "web"\nbind = ["127.0.0.1:{port}"]\nprotocol = "http"\nbackend = "welcome"\n'
-    with Snigate(tmp_path, listener) as snigate:
+@pytest.mark.parametrize("protocol", ["tcp", "http"])
+def test_plain_http_to_another_listener_is_told_to_speak_https(tmp_path: Path, protocol: str) -> None:
+    listener = '[[listeners]]\nname = "web"\nbind = ["127.0.0.1:{port}"]\nbackend = "welcome"\n'
+    with Snigate(tmp_path, f'{listener}protocol = "{protocol}"\n') as snigate:
         answer, end = exchange_raw(snigate.port, b"GET / HTTP/1.1\r\nHost: www.example.com\r\n\r\n")
         head, _, body = answer.partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 400 ")
         assert f"Content-Length: {len(body)}".encode() in head
         assert end == "FIN"
+        wait_for(lambda: snigate.metric("snigate_handshake_failures_total", reason="plain_http") == 1, "it is counted")

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from OpenSSL import SSL
 
 from proxy.errors import Outcome
+from proxy.proxy_header import ProxyHeaderReader
+from proxy.proxy_protocol import encode_v1, encode_v2
 from proxy.service import Service
 from proxy.session import Session, State
 from tests.support import client_hellos as hellos
@@ -25,6 +27,14 @@ from tests.support.service import NAME, service, value
 PAIR = self_signed(NAME)
 TIMEOUT = 0.05  # seconds for the handshake, and of idleness
 HELLOS = (hellos.from_pyopenssl(), hellos.from_stdlib(), hellos.chrome(), hellos.from_pyopenssl(name=None))
+HEADERS = (
+    encode_v1(("192.0.2.1", 1), ("192.0.2.2", 2)),
+    encode_v2(("2001:db8::1", 1), ("2001:db8::2", 2), [(1, b"h2")]),
+    encode_v2(None, None, local=True),
+    encode_v2(("192.0.2.1", 1), ("192.0.2.2", 2), [(3, b"none")]),
+    b"PROXY TCP4 ",
+    b"\0",
+)
 ENDS = ("FIN", "RST", "close", "silence")
 
 
@@ -82,12 +92,17 @@ def assert_counted_once(one: Service, near: socket.socket) -> None:
     assert near.fileno() == -1
 
 
-async def play(attack: Attack, client: MemoryClient | None) -> None:
-    """One attack on a fresh service. With `client`, its chunks come behind a whole handshake."""
+async def play(attack: Attack, client: MemoryClient | None, *, introduced: bool = False) -> None:
+    """One attack on a fresh service. With `client`, its chunks come behind a whole handshake; if it is to be
+    `introduced`, they come from a trusted proxy, and are to begin with a PROXY header.
+    """
     one = service(PAIR, handshake_timeout=TIMEOUT if client is None else 5, idle_timeout=TIMEOUT)
     near, far = tcp_pair()
-    assert one.limits.admit("127.0.0.1")
-    session = Session(one, near, ("127.0.0.1", 1))
+    if introduced:
+        one.limits.admit_unnamed()
+    else:
+        assert one.limits.admit("127.0.0.1")
+    session = Session(one, near, ("127.0.0.1", 1), ProxyHeaderReader() if introduced else None)
     if client is not None:
         await shake_hands(client, far)
     for chunk in attack.chunks:
@@ -112,6 +127,12 @@ async def shake_hands(client: MemoryClient, sock: socket.socket) -> None:
 @settings(max_examples=150, deadline=None)
 def test_any_bytes_before_the_handshake_end_in_one_account(attack: Attack) -> None:
     in_loop(play)(attack, None)
+
+
+@given(attacks, st.sampled_from(HEADERS))
+@settings(max_examples=150, deadline=None)
+def test_any_bytes_from_a_trusted_proxy_end_in_one_account(attack: Attack, header: bytes) -> None:
+    in_loop(play)(attack._replace(chunks=[header, *attack.chunks]), None, introduced=True)
 
 
 @given(visits, st.sampled_from([SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION]))

@@ -201,7 +201,7 @@ def test_proxy_v2_says_alpn_server_name_and_that_the_client_came_by_tls() -> Non
 
 def test_proxy_v2_leaves_out_what_the_client_did_not_say() -> None:
     plain = NEGOTIATED._replace(alpn="")
-    assert [kind for kind, _ in _tlvs(ESTABLISHED._replace(server_name=None, negotiated=plain))] == [0x20]
+    assert [kind for kind, _ in _tlvs(ESTABLISHED._replace(server_name=None, negotiated=plain))] == [0x05, 0x20]
 
 
 def test_an_ipv4_client_of_a_dual_stack_socket_is_told_as_ipv4() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from proxy import proxy_header
 from proxy.client_hello import REASONS
 from proxy.errors import HANDSHAKE_FAILURES, HandshakeError, Outcome, Whose, alert_record, handshake_error
 
@@ -43,6 +44,10 @@ def test_every_reason_of_the_client_hello_parser_is_in_the_table() -> None:
     assert set(REASONS) <= HANDSHAKE_FAILURES.keys()
 
 
+def test_every_reason_of_the_proxy_header_reader_is_in_the_table() -> None:
+    assert set(proxy_header.REASONS) <= HANDSHAKE_FAILURES.keys()
+
+
 def test_a_reason_that_is_not_in_the_table_cannot_be_raised() -> None:
     with pytest.raises(KeyError):
         HandshakeError("made up by a stranger")
@@ -66,5 +71,5 @@ def test_an_alert_is_seven_bytes_in_the_clear() -> None:
 
 
 def test_only_an_ordinary_end_is_nobodys_doing() -> None:
-    assert [outcome for outcome in Outcome if outcome.whose is None] == [Outcome.SERVED]
+    assert [outcome for outcome in Outcome if outcome.whose is None] == [Outcome.SERVED, Outcome.REDIRECTED]
     assert Outcome.RESET_BY_BACKEND.whose is Whose.BACKEND

@@ -39,6 +39,20 @@ def test_without_a_limit_one_client_may_have_them_all() -> None:
     assert limits.full
 
 
+def test_a_connection_counts_for_its_client_once_it_is_named_and_for_the_worker_at_once() -> None:
+    limits = Limits(2, 1)
+    limits.admit_unnamed()
+    limits.admit_unnamed()
+    assert limits.full
+    assert limits.name("192.0.2.1")
+    assert not limits.name("192.0.2.1")
+    assert limits.open == 2
+    limits.release(None)
+    limits.release("192.0.2.1")
+    assert limits.open == 0
+    assert limits._clients == {}
+
+
 @pytest.mark.parametrize(
     ("one", "other", "same"),
     [

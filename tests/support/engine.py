@@ -28,6 +28,8 @@ ESTABLISHED = Established(
     fingerprint="00" * 32,
     matched="www.example.com",
     level=Level.TRUSTED_EXACT,
+    leaf=self_signed("www.example.com").der,
+    id="0123456789abcdef-1",
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -12,14 +13,18 @@ from certstore.ranking import Level
 from certstore.selector import Selector
 from config.addresses import TcpAddress
 from config.model import WELCOME, ListenerConfig
+from proxy.acme_backend import AcmeBackend
 from proxy.backend import Backend
+from proxy.connection_ids import connection_ids
 from proxy.contexts import CertificateContexts, front_context
 from proxy.errors import HANDSHAKE_FAILURES, Outcome
 from proxy.limits import Limits
 from proxy.metrics import VERSIONS, BackendMetrics, ListenerMetrics
+from proxy.redirect import RedirectService
 from proxy.relay import shared_buffer
 from proxy.routing import RouteTable
 from proxy.service import Service
+from proxy.throttle import Throttle
 from proxy.welcome import WelcomeBackend
 from tests.support.engine import certified_key
 from tests.support.pki import Pair
@@ -90,6 +95,24 @@ def service(
         access_log=None,
         limits=Limits(1000, None),
         buffer=shared_buffer(),
+        ids=connection_ids(),
+        complaints=Throttle(60),
+    )
+
+
+def redirect_service(*, handshake_timeout: float, acme: Path | AcmeBackend | None = None) -> RedirectService:
+    """A service of plain HTTP in the running loop."""
+    return RedirectService(
+        loop=asyncio.get_running_loop(),
+        name="plain",
+        port=443,
+        acme=acme,
+        handshake_timeout=handshake_timeout,
+        metrics=listener_metrics(),
+        access_log=None,
+        limits=Limits(1000, None),
+        ids=connection_ids(),
+        complaints=Throttle(60),
     )
 
 
