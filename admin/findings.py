@@ -22,6 +22,7 @@ from certstore.selector import Selection, Selector
 from config import warnings as configuration_warnings
 from config.errors import Problem
 from config.model import Config, ListenerConfig
+from proxy.client_auth import ClientAuthError
 from proxy.contexts import CertificateContexts, ContextError
 from proxy.policy import Policy
 from proxy.routing import Action, RouteTable, route_tables
@@ -50,14 +51,18 @@ def of_configuration(problems: Iterable[Problem], severity: Literal["error", "wa
 
 def findings(reading: Reading) -> list[Finding]:
     """Everything about a configuration that could be loaded, and about the certificates it names; errors first."""
+    try:
+        tables = route_tables(reading.config)
+    except ClientAuthError as error:
+        return [Finding("error", _key(reading.config, "listeners"), plain(str(error)))]
     found = [
         *_files(reading),
-        *_refused_by_openssl(reading),
+        *_refused_by_openssl(reading, tables),
         *of_configuration(configuration_warnings.warnings(reading.config), "warning"),
         *_default(reading),
         *_hosts(reading),
         *_order(reading),
-        *_coalescing(reading),
+        *_coalescing(reading, tables),
     ]
     return sorted(found, key=lambda one: one.severity)
 
@@ -71,10 +76,9 @@ def _files(reading: Reading) -> Iterator[Finding]:
         )
 
 
-def _refused_by_openssl(reading: Reading) -> Iterator[Finding]:
+def _refused_by_openssl(reading: Reading, tables: Mapping[str, RouteTable]) -> Iterator[Finding]:
     """Load every pair as a worker would, under each profile in use."""
-    tables = route_tables(reading.config).values()
-    policies = {Policy(policy.profile) for table in tables for policy in table.policies}
+    policies = {Policy(policy.profile) for table in tables.values() for policy in table.policies}
     contexts = CertificateContexts(limit=1)
     for certificate in reading.certificates:
         for policy in sorted(policies, key=lambda one: one.profile):
@@ -140,12 +144,11 @@ def _differ(name: str, first: Selector, second: Selector) -> bool:
     )
 
 
-def _coalescing(reading: Reading) -> Iterator[Finding]:
+def _coalescing(reading: Reading, tables: Mapping[str, RouteTable]) -> Iterator[Finding]:
     """HTTP/2 clients send requests for any name a connection's certificate covers over it (RFC 9113 section 9.1.1).
 
     Where those names have different backends, requests reach the wrong one.
     """
-    tables = route_tables(reading.config)
     for listener in reading.config.listeners:
         if listener.redirects:
             continue

@@ -38,8 +38,8 @@ log = logging.getLogger("snigate.serve")
 def serve(config: Config, on_ready: Callable[[Ready], None]) -> int:
     """Run until stopped; returns the exit status.
 
-    `on_ready` is called once a worker accepts. Raises StateError, BindError and ContextError before anything has
-    started.
+    `on_ready` is called once a worker accepts. Raises StateError, BindError, ClientAuthError and ContextError before
+    anything has started.
     """
     started_at = time.time()
     state = StateDirectory(config.server.state_directory)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from config.model import BackendConfig, Config, ListenerConfig, RouteConfig, ServerConfig, Table
+from config.model import BackendConfig, Config, ListenerConfig, ServerConfig, Table
 from config.sources import KeyPath
 
 
@@ -51,9 +51,6 @@ NOT_AVAILABLE_YET: tuple[Unavailable, ...] = (
         _is("starttls"),
         '"starttls" is not available yet; use "implicit" on the protocol\'s TLS port (465, 993, 995)',
     ),
-    Unavailable(RouteConfig, "client_auth", _is("optional"), 'client certificates are not available yet; use "off"'),
-    Unavailable(RouteConfig, "client_auth", _is("required"), 'client certificates are not available yet; use "off"'),
-    Unavailable(RouteConfig, "client_ca", _present, "client certificates are not available yet; leave the key out"),
     Unavailable(BackendConfig, "servers", _several, "several servers are not available yet; name one"),
     Unavailable(
         BackendConfig,

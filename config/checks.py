@@ -24,7 +24,8 @@ _RELAY_DANGER = (
 )
 
 
-_TERMINATION = frozenset({"profile", "alpn", "client_auth", "client_ca"})  # keys of a route about TLS that ends here
+# Keys of a route about TLS that ends here.
+_TERMINATION = frozenset({"profile", "alpn", "client_auth", "client_ca", "client_crl"})
 
 
 def inconsistencies(config: Config) -> Findings:
@@ -171,6 +172,15 @@ def _idle_keys(listener: ListenerConfig, route: RouteConfig, path: KeyPath) -> F
             (*path, "alpn"),
             f"has none of match_alpn's {_listed(route.match_alpn)}, so what the route is chosen for could never be "
             "agreed on; add one, or leave the key out",
+        )
+    elif route.client_auth == "off":
+        for key in sorted(said & {"client_ca", "client_crl"}):
+            yield (*path, key), 'has no effect without client_auth = "optional" or "required"; say that too'
+    elif route.client_ca is None:
+        yield (
+            (*path, "client_ca"),
+            f'is missing: client_auth = "{route.client_auth}" needs the authorities whose certificates are accepted, '
+            'for example client_ca = "/etc/snigate/clients.pem"',
         )
     if route.action == "passthrough" and (route.backend or listener.backend) == WELCOME:
         yield (

@@ -149,6 +149,7 @@ class RouteConfig(Table):
     alpn: tuple[AlpnName, ...] | None = None
     client_auth: Literal["off", "optional", "required"] = "off"
     client_ca: AbsolutePath | None = None
+    client_crl: AbsolutePath | None = None
 
 
 def _registered_alpn(validated: dict[str, Any]) -> tuple[str, ...]:

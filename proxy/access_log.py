@@ -70,6 +70,8 @@ def _as_text(account: Account, outcome: Outcome, seconds: float) -> str:
         parts.append(f"level={established.level.value} certificate={established.fingerprint[:16]}")
         parts.append(f"tls={negotiated.version} cipher={negotiated.cipher} group={negotiated.group or '-'}")
         parts.append(f"alpn={negotiated.alpn or '-'} resumed={'yes' if negotiated.resumed else 'no'}")
+        if established.client_name is not None:
+            parts.append(f"client={_word(established.client_name or '-')}")
     if account.ja4:
         parts.append(f"ja4={account.ja4}")
     if account.backend:
@@ -134,6 +136,7 @@ def _established(established: Established) -> dict[str, object]:
             "tls.next_protocol": negotiated.alpn or None,
             "tls.resumed": negotiated.resumed,
             "tls.server.hash.sha256": established.fingerprint.upper(),
+            "tls.client.x509.subject.common_name": established.client_name,
             "snigate.level": established.level.value,
         }
     return record
@@ -147,8 +150,8 @@ def ended_by(account: Account, outcome: Outcome) -> Whose | None:
 
 
 def _word(text: str) -> str:
-    """A text that may have spaces as one value of a line."""
-    return text if " " not in text else json.dumps(text)
+    """A text that may have spaces, or worse, as one value of a line."""
+    return text if text.isascii() and text.isprintable() and not set(text) & set(' "=') else json.dumps(text)
 
 
 def _nanoseconds(seconds: float | None) -> int | None:

@@ -45,6 +45,7 @@ class Established(NamedTuple):
     level: Level | None = None
     leaf: bytes = b""  # the certificate that was served, DER
     id: str = ""
+    client_name: str | None = None  # the common name in the client's certificate, which was verified; "" without one
 
 
 class Dial(Protocol):
@@ -205,6 +206,12 @@ async def keep_resolved(backends: Iterable[SocketBackend]) -> None:
         await resolve_all(backends)
 
 
+def _client_certificate(name: str | None, negotiated: Negotiated) -> proxy_protocol.ClientCertificate | None:
+    if name is None:
+        return None
+    return proxy_protocol.ClientCertificate(name or None, on_this_connection=not negotiated.resumed)
+
+
 def _tlvs(established: Established) -> list[tuple[int, bytes]]:
     """What PROXY v2 says beside the addresses: ALPN, server name, id, and how the TLS is that ended here."""
     negotiated = established.negotiated
@@ -220,6 +227,7 @@ def _tlvs(established: Established) -> list[tuple[int, bytes]]:
             proxy_protocol.ssl_tlv(
                 negotiated.version,
                 negotiated.cipher,
+                _client_certificate(established.client_name, negotiated),
                 signature_algorithm=served.signature,
                 key_algorithm=served.key,
             )

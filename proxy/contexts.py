@@ -5,7 +5,8 @@ context instead. Some settings act from the one and some from the other, whateve
 
 - from the front: verify mode, versions, options, server preference, mode bits, groups, time-outs, TLS 1.3 ciphers,
   and above all the ticket keys, so that a session made under one policy is worth nothing under another;
-- from the certificate's: certificate, chain and key, the ALPN callback, TLS 1.2 ciphers;
+- from the certificate's: certificate, chain and key, the ALPN callback, TLS 1.2 ciphers, client authorities and
+  revocation lists;
 - from both: the security level and the session id context (without an equal one, resumption aborts the handshake).
 
 So one function, `_apply`, puts a policy on both kinds. The server-side session cache is off (1.26 KB a session);
@@ -19,12 +20,13 @@ from collections.abc import Iterable
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_der_private_key
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 
 # set1_curves_list has no public binding; without it OpenSSL accepts groups that no profile allows (X448, P-521, ffdhe).
 from OpenSSL._util import lib as _lib
 
 from certstore.certified_key import CertifiedKey
+from proxy.client_auth import ClientAuth
 from proxy.policy import CIPHERSUITES, PROFILES, TLS1_3, Policy
 
 MAX_CERTIFICATE_CONTEXTS = 1024  # 25 KB each
@@ -102,9 +104,26 @@ def _apply(policy: Policy, context: SSL.Context) -> None:
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.set_session_id(SESSION_ID_CONTEXT)
     context.set_timeout(SESSION_LIFETIME)
-    context.set_verify(SSL.VERIFY_NONE)
+    _ask_for_certificate(policy.client_auth, context)
     if policy.alpn:
         context.set_alpn_select_callback(lambda _, offered: policy.choose_alpn(offered) or SSL.NO_OVERLAPPING_PROTOCOLS)
+
+
+def _ask_for_certificate(asked: ClientAuth | None, context: SSL.Context) -> None:
+    if asked is None:
+        context.set_verify(SSL.VERIFY_NONE)
+        return
+    context.set_verify(SSL.VERIFY_PEER | (SSL.VERIFY_FAIL_IF_NO_PEER_CERT if asked.required else 0))
+    store = context.get_cert_store()
+    assert store is not None
+    for der in asked.authorities:
+        authority = x509.load_der_x509_certificate(der)
+        store.add_cert(crypto.X509.from_cryptography(authority))
+        context.add_client_ca(authority)
+    for der in asked.revoked:
+        store.add_crl(x509.load_der_x509_crl(der))
+    if asked.revoked:
+        store.set_flags(crypto.X509StoreFlags.CRL_CHECK | crypto.X509StoreFlags.CRL_CHECK_ALL)
 
 
 def _certificate_context(certificate: CertifiedKey, policy: Policy) -> SSL.Context:

@@ -46,6 +46,10 @@ HANDSHAKE_FAILURES: dict[str, FailureKind] = {
     "no_shared_signature": FailureKind(Whose.CLIENT, 40, "the client takes no signature of the certificate's key"),
     "client_alert": FailureKind(Whose.CLIENT, None, "the client refused the handshake"),
     "certificate_refused": FailureKind(Whose.CLIENT, None, "the client does not trust the certificate"),
+    "client_certificate_missing": FailureKind(Whose.CLIENT, None, "the client showed no certificate, and has to"),
+    "client_certificate_refused": FailureKind(
+        Whose.CLIENT, None, "the client's certificate is not of the route's authorities, has expired or is revoked"
+    ),
     "timeout": FailureKind(Whose.CLIENT, None, "the handshake was not done within handshake_timeout"),
     "disconnected": FailureKind(Whose.CLIENT, None, "the client went away before the handshake was done"),
     "protocol_error": FailureKind(Whose.CLIENT, None, "the client broke the TLS protocol"),
@@ -114,6 +118,8 @@ _OPENSSL_REASONS = {
     "no suitable signature algorithm": "no_shared_signature",
     "no shared signature algorithms": "no_shared_signature",
     "no application protocol": "no_application_protocol",
+    "peer did not return a certificate": "client_certificate_missing",
+    "certificate verify failed": "client_certificate_refused",
     "unexpected eof while reading": "disconnected",
 }
 _CERTIFICATE_ALERTS = ("certificate", "unknown ca", "access denied")

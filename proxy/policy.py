@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from proxy.client_auth import ClientAuth
+
 TLS1_0, TLS1_1, TLS1_2, TLS1_3 = 0x0301, 0x0302, 0x0303, 0x0304
 
 ProfileName = Literal["modern", "intermediate", "old"]
@@ -51,6 +53,7 @@ class Policy:
 
     profile: ProfileName
     alpn: tuple[bytes, ...] = ()  # in order of preference; empty: the client's extension is ignored
+    client_auth: ClientAuth | None = None  # None: no certificate is asked for
 
     def choose_alpn(self, offered: tuple[bytes, ...] | list[bytes]) -> bytes | None:
         """The first of our protocols that the client offers (RFC 7301 section 3.2); None without one in common."""

@@ -12,6 +12,7 @@ from enum import Enum
 
 from certstore.names import wildcard_of
 from config.model import Config, ListenerConfig, RouteConfig
+from proxy.client_auth import client_auth
 from proxy.policy import Policy, ProfileName
 
 
@@ -64,13 +65,16 @@ class RouteTable:
     """The routes of one listener."""
 
     def __init__(self, listener: ListenerConfig, profile: ProfileName) -> None:
-        """`profile` is the one of [tls]; a route takes from its listener whatever it does not say."""
+        """`profile` is the one of [tls]; a route takes from its listener whatever it does not say.
+
+        Raises ClientAuthError.
+        """
         assert listener.backend is not None
         self.otherwise = Route((), Policy(profile, _protocols(listener.alpn)), listener.backend)
         self.routes = tuple(
             Route(
                 one.hosts,
-                Policy(one.profile or profile, _alpn(one, listener)),
+                Policy(one.profile or profile, _alpn(one, listener), client_auth(one)),
                 one.backend or listener.backend,
                 Action(one.action),
                 _protocols(one.match_alpn),
@@ -101,7 +105,10 @@ class RouteTable:
 
 
 def route_tables(config: Config) -> dict[str, RouteTable]:
-    """The route table of each listener that terminates TLS, by the listener's name."""
+    """The route table of each listener that terminates TLS, by the listener's name.
+
+    Raises ClientAuthError for a file of client authorities that cannot be used.
+    """
     return {one.name: RouteTable(one, config.tls.profile) for one in config.listeners if not one.redirects}
 
 

@@ -1,6 +1,6 @@
 """One client's connection, from accept to its account.
 
-    INTRODUCED   a trusted proxy is to say first, by a PROXY header, who the client is; others begin by
+    INTRODUCED   behind a trusted proxy alone: its PROXY header says who the client is
     PEEKING      the ClientHello is read and understood; nothing has been said on the TLS layer
     HANDSHAKING  OpenSSL has the bytes; the backend may be dialled meanwhile
     DIALLING     the handshake is done, or is none of ours (passthrough); the backend's connection is not
@@ -208,7 +208,7 @@ class Session:
         engine.receive(self._reader.received)
         del self._reader
         backend = self._service.backends[route.backend]
-        if not backend.waits_for_handshake:
+        if not backend.waits_for_handshake and policy.client_auth is None:
             self._begin_dial(backend, None)
         self._handshake()
 
@@ -282,6 +282,7 @@ class Session:
             level=selection.level,
             leaf=selection.certificate.leaf,
             id=self.account.id,
+            client_name=engine.peer_name() if self._route.policy.client_auth is not None else None,
         )
         self.account.handshake = service.loop.time() - self._started
         service.metrics.handshake_done(negotiated.version, negotiated.resumed, self.account.handshake, selection.level)

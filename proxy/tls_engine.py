@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from cryptography import x509
 from OpenSSL import SSL
 
 # SSL_session_reused has no public binding.
@@ -139,6 +140,17 @@ class TlsEngine:
             alpn=connection.get_alpn_proto_negotiated().decode("ascii", "replace"),
             resumed=_lib.SSL_session_reused(connection._ssl) == 1,
         )
+
+    def peer_name(self) -> str | None:
+        """The common name in the certificate that the peer showed and that was verified; "" in one without.
+
+        None when it showed none.
+        """
+        certificate = self._connection.get_peer_certificate(as_cryptography=True)
+        if certificate is None:
+            return None
+        names = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+        return str(names[-1].value) if names else ""
 
     def _drain(self, expected: int) -> bytes:
         """Read what OpenSSL wrote. Asks for about what there is: pyOpenSSL allocates what it is asked for."""

@@ -16,9 +16,10 @@ ALLOWED = {
 }
 # Bytes or values in, bytes or values out: no event loop, no socket, no process, no thread.
 PURE = {
-    "certstore": {"certified_key", "der", "errors", "index", "key_types", "names", "ranking", "selector"},
+    "certstore": {"certified_key", "der", "errors", "index", "key_types", "names", "ranking", "selector", "pem"},
     "config": {"addresses", "durations", "errors", "fields", "hosts", "model", "warnings", "words"},
     "proxy": {
+        "client_auth",
         "client_hello",
         "client_hello_message",
         "client_key_types",

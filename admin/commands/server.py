@@ -17,6 +17,7 @@ from admin.state import CONTROL_SOCKET, StateError
 from admin.text import count
 from certstore.errors import CertstoreError
 from certstore.unix_path import socket_address
+from proxy.client_auth import ClientAuthError
 from proxy.contexts import ContextError
 from proxy.sockets import BindError
 
@@ -29,7 +30,7 @@ def serve(config: ConfigOption = None) -> None:
     logs.configure(loaded.log)
     try:
         status = run_server(loaded, lambda ready: announce(loaded, ready))
-    except (StateError, BindError, ContextError, CertstoreError) as error:
+    except (StateError, BindError, ClientAuthError, ContextError, CertstoreError) as error:
         fail(str(error))
     raise typer.Exit(status)
 

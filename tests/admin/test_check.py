@@ -32,6 +32,12 @@ def test_a_good_configuration_passes_and_leaves_no_trace(place: Place) -> None:
     assert place.files() == before
 
 
+def test_a_listener_without_tls_is_in_nobody_s_way(place: Place) -> None:
+    place.configure(listener='[[listeners]]\nname = "plain"\nbind = ["127.0.0.1:80"]\nprotocol = "http-redirect"')
+    assert place.run("check").exit_code == 0
+    assert place.run("explain").exit_code == 0
+
+
 def test_quiet_says_nothing_when_nothing_is_found(place: Place) -> None:
     assert place.run("check", "-q").output == ""
 

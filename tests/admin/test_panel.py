@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import logging
 import sys
 from pathlib import Path
@@ -42,6 +43,20 @@ def test_plain_lines_say_everything_where_stderr_is_no_terminal(
         f"next: put certificates and keys into {tmp_path}/snigate-data/certs",
         "next: curl -k https://127.0.0.1:8443/",
     ]
+
+
+def test_a_listener_that_redirects_leads_to_https_and_is_not_what_to_try_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "snigate.toml"
+    file.write_text(
+        '[[listeners]]\nname = "plain"\nbind = [":80"]\nprotocol = "http-redirect"\n'
+        '[[listeners]]\nname = "web"\nbind = [":443"]\nbackend = "welcome"\n'
+    )
+    announce(load(file), dataclasses.replace(READY, listeners={"plain": ["[::]:80"], "web": ["[::]:443"]}))
+    lines = capsys.readouterr().err.splitlines()
+    assert "listens: plain on [::]:80 -> https" in lines
+    assert [line for line in lines if "curl" in line] == ["next: curl -k https://localhost:443/"]
 
 
 def test_a_terminal_gets_a_panel(

@@ -177,6 +177,20 @@ def test_what_a_route_offers_by_alpn_has_to_meet_what_it_is_chosen_for(problems:
     loaded(LISTENER + route(*matching, 'alpn = ["http/1.1", "h2"]'))
 
 
+def test_client_certificates_need_authorities_and_authorities_need_to_be_asked_for(
+    problems: Problems, loaded: Load
+) -> None:
+    asking = ['hosts = ["a.example"]', 'client_auth = "required"']
+    (problem,) = problems(LISTENER + route(*asking))
+    assert problem.key == "listeners[web].routes[0].client_ca"
+    assert "is missing" in problem.message
+    for key in ("client_ca", "client_crl"):
+        (problem,) = problems(LISTENER + route(asking[0], f'{key} = "ca.pem"'))
+        assert problem.key == f"listeners[web].routes[0].{key}"
+        assert "has no effect without client_auth" in problem.message
+    loaded(LISTENER + route(*asking, 'client_ca = "ca.pem"', 'client_crl = "crl.pem"'))
+
+
 REDIRECT = """
 [[listeners]]
 name = "plain"

@@ -91,6 +91,21 @@ async def test_who_ended_it_is_said_and_a_reason_in_words_is_one_quoted_value(pi
 
 
 @in_loop
+async def test_the_id_and_the_clients_certified_name_are_in_either_form(pipe: Pipe) -> None:
+    account = served()
+    account.id, account.established = "0123-1f", ESTABLISHED._replace(client_name='Alice "A" end=served')
+    for style in ("text", "json"):
+        log = AccessLog(asyncio.get_running_loop(), pipe[1], style)
+        log.write(account, Outcome.SERVED, 0)
+        log.flush()
+    text, record = written(pipe).splitlines()
+    assert " access web 192.0.2.1:4711 id=0123-1f sni=" in text
+    assert r' client="Alice \"A\" end=served" ja4=' in text
+    assert json.loads(record)["event.id"] == "0123-1f"
+    assert json.loads(record)["tls.client.x509.subject.common_name"] == 'Alice "A" end=served'
+
+
+@in_loop
 async def test_json_says_the_same_in_fields(pipe: Pipe) -> None:
     log = AccessLog(asyncio.get_running_loop(), pipe[1], "json")
     log.write(served(), Outcome.SERVED, 1.5)

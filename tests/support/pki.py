@@ -226,6 +226,16 @@ class Authority:
         """What a certificate issued here is sent with: this and the authorities above, without the root."""
         return () if self.parent is None else (self.certificate, *self.parent.chain)
 
+    def revoke(self, *pairs: Pair, days: float = 30) -> bytes:
+        """A revocation list that names these certificates, as PEM."""
+        now = datetime.now(UTC)
+        builder = x509.CertificateRevocationListBuilder().issuer_name(self.certificate.subject)
+        builder = builder.last_update(now - timedelta(hours=1)).next_update(now + timedelta(days=days))
+        for pair in pairs:
+            one = x509.RevokedCertificateBuilder().serial_number(pair.certificate.serial_number)
+            builder = builder.add_revoked_certificate(one.revocation_date(now - timedelta(minutes=1)).build())
+        return builder.sign(self.key, hashes.SHA256()).public_bytes(_PEM)
+
     def issue(
         self,
         *names: str,
