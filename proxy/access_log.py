@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import select
 import time
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,8 @@ class AccessLog:
         self._loop = loop
         self._descriptor = descriptor
         self._format = _as_json if style == "json" else _as_text
+        self._writable = select.poll()
+        self._writable.register(descriptor, select.POLLOUT)
         self._lines: list[bytes] = []
         self._size = 0
         self._flush_planned = False
@@ -46,11 +49,16 @@ class AccessLog:
             self._loop.call_later(FLUSH_EVERY, self._on_time)
 
     def flush(self) -> None:
-        """Write what is held. Lines that cannot be written (a closed pipe, a full disk) are lost, nothing else is."""
+        """Write what is held. Lines that cannot be written now (a closed or a full pipe, a full disk) are lost.
+
+        Whoever reads the log may stall; that must not stall what is logged. A write of MAX_HELD bytes at most does not
+        block where the kernel says that it will not.
+        """
         data, self._lines, self._size = b"".join(self._lines), [], 0
         if data:
             try:
-                os.write(self._descriptor, data)
+                if self._writable.poll(0):
+                    os.write(self._descriptor, data)
             except OSError:
                 return
 

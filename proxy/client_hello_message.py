@@ -35,6 +35,11 @@ _SERVER_NAME, _SUPPORTED_GROUPS, _SIGNATURE_ALGORITHMS, _ALPN, _SUPPORTED_VERSIO
 _READ_HERE = frozenset({_SERVER_NAME, _SUPPORTED_GROUPS, _SIGNATURE_ALGORITHMS, _ALPN, _SUPPORTED_VERSIONS})
 _TLS_1_2 = 0x0303
 
+# Many times what any client sends, and little enough to cost nothing.
+MAX_EXTENSIONS = 256
+MAX_PROTOCOLS = 64
+MAX_NUMBERS = 1024  # cipher suites, groups, signature algorithms
+
 _EXTENSION = struct.Struct(">HH")
 _NUMBER = struct.Struct(">H")
 
@@ -91,8 +96,8 @@ def parse_client_hello(data: bytes, start: int, end: int) -> ClientHello:
     position += session_id
     (length,) = _NUMBER.unpack_from(data, position)
     position += 2
-    if length < 2 or length & 1 or position + length >= end:
-        malformed(f"the ClientHello's cipher suites, {length} bytes, are no list that fits into it")
+    if length < 2 or length & 1 or position + length >= end or length > 2 * MAX_NUMBERS:
+        malformed(f"the ClientHello's cipher suites, {length} bytes, are no list that fits into it and is of use")
     cipher_suites = struct.unpack_from(f">{length >> 1}H", data, position)
     position += length
     length = data[position]
@@ -125,7 +130,7 @@ def _extensions(data: bytes, position: int, end: int) -> tuple[tuple[int, ...], 
     spans: dict[int, tuple[int, int]] = {}
     read_here, unpack = _READ_HERE, _EXTENSION.unpack_from
     try:
-        while position < end:
+        while position < end and len(types) <= MAX_EXTENSIONS:
             kind, length = unpack(data, position)
             stop = position + 4 + length
             types.append(kind)
@@ -134,8 +139,10 @@ def _extensions(data: bytes, position: int, end: int) -> tuple[tuple[int, ...], 
             position = stop
     except struct.error:
         position = -1
-    if position != end:
+    if position != end and len(types) <= MAX_EXTENSIONS:
         malformed("the ClientHello's last extension is longer than what is left of the message")
+    if len(types) > MAX_EXTENSIONS:
+        malformed(f"the ClientHello has {len(types)} extensions, more than the {MAX_EXTENSIONS} that anybody sends")
     if len(set(types)) != len(types):
         malformed(f"extension {Counter(types).most_common(1)[0][0]} is given more than once", ILLEGAL_PARAMETER)
     return tuple(types), spans
@@ -150,8 +157,8 @@ def _list_start(data: bytes, start: int, end: int, extension: str) -> int:
 
 def _numbers(data: bytes, start: int, end: int, extension: str) -> tuple[int, ...]:
     start = _list_start(data, start, end, extension)
-    if (end - start) & 1:
-        malformed(f"the list in {extension} has an odd length")
+    if (end - start) & 1 or end - start > 2 * MAX_NUMBERS:
+        malformed(f"the list in {extension} has an odd length, or more than {MAX_NUMBERS} entries")
     return struct.unpack_from(f">{(end - start) >> 1}H", data, start)
 
 
@@ -172,6 +179,8 @@ def _alpn(data: bytes, start: int, end: int) -> tuple[bytes, ...]:
             malformed("a protocol name in application_layer_protocol_negotiation is empty or longer than the list")
         names.append(data[position + 1 : stop])
         position = stop
+        if len(names) > MAX_PROTOCOLS:
+            malformed(f"the client offers more than {MAX_PROTOCOLS} protocols by ALPN")
     return tuple(names)
 
 

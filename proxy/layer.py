@@ -15,6 +15,7 @@ class Layer(Protocol):
 
     marks_end: bool  # whether the layer tells the stream's end itself; where it does not, TCP's FIN is the end
     ended: bool  # the peer's end has come
+    more: bool  # there was too much to decode at once; ask again, with no data
 
     def decode(self, data: Buffer) -> Buffer:
         """What of the stream has arrived, with `data` from the socket. Raises TlsError. Then ask for `output`."""
@@ -36,6 +37,7 @@ class PlainText:
 
     marks_end = False
     ended = False
+    more = False
 
     def decode(self, data: Buffer) -> Buffer:
         """See Layer.decode. A view of a buffer is handed on as it is."""

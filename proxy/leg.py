@@ -156,10 +156,14 @@ class Leg:
         except OSError:
             self._hub.failed(self)
             return
+        if self.ended:  # what follows a stream's end is no part of it, and keeps nothing alive
+            if size == 0:
+                self._fin()
+            return
         self._hub.moved()
         if size == 0:
             self._fin()
-        elif not self.ended:  # what follows a stream's end is no part of it
+        else:
             self._take_in(self._buffer[:size])
 
     def _take_in(self, data: Buffer) -> None:
@@ -178,8 +182,22 @@ class Leg:
             except TlsError:
                 self._hub.broken(self.other)
                 return
-        if layer.ended and not self._hub.over:
+        if self._hub.over:
+            return
+        if layer.ended:
             self.end()
+        elif layer.more:  # others have their turn first
+            self._loop.remove_reader(self.socket)
+            self._loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        """Take in what was left over, unless the other leg is blocked: then it is taken in once that has drained."""
+        if self._hub.over or self.other.outlet.blocked:
+            return
+        if self._layer.more:
+            self._take_in(b"")
+        if self.reading and not (self._hub.over or self._layer.more or self.other.outlet.blocked):
+            self._loop.add_reader(self.socket, self._readable)
 
     def _fin(self) -> None:
         self.reading = False
@@ -203,8 +221,7 @@ class Leg:
 
     def _drained(self) -> None:
         self._hub.moved()
-        if self.other.reading:
-            self._loop.add_reader(self.other.socket, self.other._readable)
+        self.other._go_on()
         self._hub.finished()
 
     def _send_failed(self, _error: OSError) -> None:

@@ -31,6 +31,7 @@ from proxy.layer import Layer
 from proxy.leg import Leg
 
 READ_SIZE = 256 << 10  # bytes read from a socket at once, and so what a direction holds at most (beside TLS framing)
+CLIENT_READ_SIZE = 64 << 10  # from clients less: OpenSSL keeps a buffer of that size, and strangers are many
 # A peer that reads nothing can still make OpenSSL answer, with KeyUpdates: beyond this, it is cut off.
 MAX_HELD = 2 * READ_SIZE
 LINGER = 30.0  # seconds without traffic after which a client that was told the end is no longer waited for
@@ -68,7 +69,7 @@ class Relay:
         self._loop = loop
         self._idle_timeout = idle_timeout
         self._on_end = on_end
-        self._client = Leg(self, loop, *client, buffer, MAX_HELD)
+        self._client = Leg(self, loop, *client, buffer[:CLIENT_READ_SIZE], MAX_HELD)
         self._backend = Leg(self, loop, *backend, buffer, MAX_HELD)
         self._client.other, self._backend.other = self._backend, self._client
         self._truncated = False  # by the backend

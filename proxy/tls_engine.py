@@ -26,6 +26,7 @@ from proxy.errors import HandshakeError, handshake_error
 from proxy.layer import Buffer
 
 _RECORD = 16384  # plaintext bytes in a TLS record at most
+RECORDS_AT_ONCE = 256  # decoded in one go; a peer that sends a byte in each gives as much work as it likes
 _OVERHEAD = 64  # ciphertext bytes a record adds at most: header, explicit nonce or IV, MAC, padding
 _FLIGHT = 8192  # bytes asked for when OpenSSL may have something to say: a server flight with a usual chain
 
@@ -47,7 +48,7 @@ class TlsError(Exception):
 class TlsEngine:
     """One end of one TLS connection; a proxy.layer.Layer once the handshake is done."""
 
-    __slots__ = ("_connection", "_front", "ended")
+    __slots__ = ("_connection", "_front", "ended", "more")
 
     marks_end = True
 
@@ -58,6 +59,7 @@ class TlsEngine:
         self._front = front
         self._connection = connection
         self.ended = False
+        self.more = False
 
     @classmethod
     def accepting(cls, front: SSL.Context, certificate: SSL.Context) -> TlsEngine:
@@ -93,14 +95,19 @@ class TlsEngine:
         return True
 
     def decode(self, data: Buffer) -> bytes:
-        """All plaintext that has come, with `data` from the peer; sets `ended` at a close_notify. Raises TlsError."""
+        """The plaintext that has come, with `data` from the peer; sets `ended` at a close_notify. Raises TlsError.
+
+        Out of RECORDS_AT_ONCE records at most: `more` says that there may be others.
+        """
         if data:
             self._connection.bio_write(data)
         recv = self._connection.recv
         chunks: list[bytes] = []
+        self.more = False
         try:
-            while True:
+            for _ in range(RECORDS_AT_ONCE):
                 chunks.append(recv(_RECORD))
+            self.more = True
         except SSL.WantReadError:
             pass
         except SSL.ZeroReturnError:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import html
+import os
 import socket
 from collections.abc import Callable
 
@@ -52,7 +53,10 @@ class WelcomeBackend:
     ) -> Dial:
         """See Backend.dial."""
         assert established is not None
-        near, far = socket.socketpair()
+        try:
+            near, far = socket.socketpair()
+        except OSError as error:
+            return _Failure(loop.call_soon(on_failed, os.strerror(error.errno or 0)))
         near.setblocking(False)
         far.setblocking(False)
         task = loop.create_task(_converse(far, page(established)))
@@ -63,6 +67,14 @@ class WelcomeBackend:
     def preamble(self, established: Established) -> bytes:
         """Nothing: the page was made from `established` already."""
         return b""
+
+
+class _Failure:
+    def __init__(self, handle: asyncio.Handle) -> None:
+        self._handle = handle
+
+    def cancel(self) -> None:
+        self._handle.cancel()
 
 
 class _PairDial:

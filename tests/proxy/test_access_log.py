@@ -171,3 +171,17 @@ async def test_a_log_that_cannot_be_written_is_lost_and_nothing_else(pipe: Pipe)
     log.write(served(), Outcome.IDLE, 0)
     log.flush()
     assert written(pipe).endswith(" end=idle by=client\n")
+
+
+@in_loop
+async def test_a_reader_that_stalls_costs_lines_and_does_not_stall_the_worker(pipe: Pipe) -> None:
+    os.set_blocking(pipe[1], True)
+    log = AccessLog(asyncio.get_running_loop(), pipe[1], "text")
+    for _ in range(1000):  # many times what the pipe holds
+        log.write(served(), Outcome.SERVED, 0)
+        log.flush()
+    lines = written(pipe)
+    assert lines.endswith(" end=served\n")
+    log.write(served(), Outcome.IDLE, 0)
+    log.flush()
+    assert " end=idle" in written(pipe)

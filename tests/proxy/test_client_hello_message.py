@@ -4,6 +4,7 @@ import ssl
 
 import pytest
 
+from proxy.client_hello_message import MAX_EXTENSIONS, MAX_NUMBERS, MAX_PROTOCOLS
 from tests.support import client_hellos as hellos
 from tests.support.client_hello_reading import failure, read
 from tests.support.client_hellos import TLS_1_2, TLS_1_3, message, record, records
@@ -168,3 +169,18 @@ def test_two_host_names_are_an_illegal_parameter() -> None:
 def test_a_server_name_that_is_no_host_name_is_refused_as_unrecognized(name: bytes) -> None:
     error = failure(records(message([hellos.server_name(name)])))
     assert (error.reason, error.alert) == ("bad_server_name", 112)
+
+
+def many(count: int) -> list[tuple[int, bytes]]:
+    return [(0x4000 + number, b"") for number in range(count)]
+
+
+def test_more_than_any_client_sends_is_refused_before_it_costs_anything() -> None:
+    assert len(read(records(message(many(MAX_EXTENSIONS)))).extensions) == MAX_EXTENSIONS
+    assert malformed(many(MAX_EXTENSIONS + 1)) == 50
+    assert malformed(many(15_000)) == 50
+    protocols = [b"%d" % number for number in range(MAX_PROTOCOLS + 1)]
+    assert len(read(records(message([hellos.alpn(*protocols[1:])]))).alpn) == MAX_PROTOCOLS
+    assert malformed([hellos.alpn(*protocols)]) == 50
+    assert len(read(records(message([hellos.groups(*range(MAX_NUMBERS))]))).groups) == MAX_NUMBERS
+    assert malformed([hellos.groups(*range(MAX_NUMBERS + 1))]) == 50

@@ -13,6 +13,7 @@ import pytest
 from proxy.errors import Outcome
 from proxy.layer import PLAIN_TEXT
 from proxy.relay import READ_SIZE, Relay, shared_buffer
+from proxy.tls_engine import RECORDS_AT_ONCE
 from tests.support.engine import MemoryClient, engine_for, join
 from tests.support.loop import Peer, TlsPeer, in_loop, tcp_pair
 from tests.support.pki import self_signed
@@ -330,3 +331,34 @@ async def test_a_backend_that_is_gone_before_the_preamble_resets_the_client() ->
     assert await ended is Outcome.RESET_BY_BACKEND
     assert (await TlsPeer(client_far, client).rest())[1] == "RST"
     client_far.close()
+
+
+@in_loop
+async def test_a_flood_of_small_records_arrives_whole_and_others_have_their_turn_meanwhile() -> None:
+    loop = asyncio.get_running_loop()
+    async with relayed(Outcome.SERVED) as one:
+        flood = b"".join([one.client.client.write(b"x") for _ in range(5000)]) + one.client.client.close()
+        turns = 0
+
+        def turn() -> None:
+            nonlocal turns
+            turns += 1
+            loop.call_soon(turn)
+
+        sending = asyncio.ensure_future(loop.sock_sendall(one.client.socket, flood))
+        turn()
+        assert await one.backend.rest() == (b"x" * 5000, "FIN")
+        await sending
+        assert turns > 5000 // RECORDS_AT_ONCE
+        one.backend.close()
+
+
+@in_loop
+async def test_what_is_not_part_of_the_stream_keeps_no_connection_alive() -> None:
+    async with relayed(Outcome.IDLE, idle=0.3) as one:
+        await one.client.send_close_notify()
+        assert await one.backend.rest() == (b"", "FIN")
+        while not one.ended.done():
+            with contextlib.suppress(OSError):
+                one.client.socket.send(b"?")
+            await asyncio.sleep(0.02)

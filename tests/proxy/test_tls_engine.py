@@ -11,7 +11,7 @@ from OpenSSL import SSL
 
 from proxy.errors import HandshakeError
 from proxy.policy import Policy
-from proxy.tls_engine import TlsEngine, TlsError
+from proxy.tls_engine import RECORDS_AT_ONCE, TlsEngine, TlsError
 from tests.support import client_hellos as hellos
 from tests.support.engine import INTERMEDIATE, MemoryClient, client_context, engine_for, join
 from tests.support.pki import self_signed
@@ -57,6 +57,16 @@ def test_buffers_of_every_kind_are_taken() -> None:
     assert engine.decode(b"") == b"one"
     client.receive(engine.encode(memoryview(b"two")) + engine.encode(bytearray(b"three")))
     assert client.read() == b"twothree"
+
+
+def test_many_small_records_are_decoded_in_turns() -> None:
+    engine, client = joined()
+    count = 2 * RECORDS_AT_ONCE + 10
+    engine.receive(b"".join([client.write(b"x") for _ in range(count)]))
+    turns = [engine.decode(b"")]
+    while engine.more:
+        turns.append(engine.decode(b""))
+    assert [len(one) for one in turns] == [RECORDS_AT_ONCE, RECORDS_AT_ONCE, 10]
 
 
 @any_version

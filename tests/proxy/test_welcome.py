@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import socket
 
 import pytest
 
@@ -112,3 +114,14 @@ async def test_a_cancelled_dial_ends_its_conversation() -> None:
     while one._conversations:
         await asyncio.sleep(0)
     assert calls == []
+
+
+@in_loop
+async def test_without_descriptors_left_the_dial_fails_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left() -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(socket, "socketpair", none_left)
+    failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    WelcomeBackend().dial(asyncio.get_running_loop(), ESTABLISHED, lambda _: None, failed.set_result)
+    assert await failed == "Too many open files"
