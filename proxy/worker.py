@@ -20,20 +20,23 @@ import uvloop
 from OpenSSL import SSL
 
 from certstore.replica import Replica
-from config.model import WELCOME, Config
+from config.model import WELCOME, BackendConfig, Config
 from proxy.access_log import AccessLog
-from proxy.backend import Backend, SocketBackend, keep_resolved, resolve_all
+from proxy.backend import Backend
+from proxy.backend_tls import BackendTls
 from proxy.channel import Channel
 from proxy.contexts import CertificateContexts
+from proxy.health import HealthChecks
 from proxy.limits import Limits
 from proxy.listener import Listener
 from proxy.metrics import BackendMetrics, Metrics
 from proxy.policy import Policy
+from proxy.pool import Pool
 from proxy.relay import shared_buffer
 from proxy.routing import RouteTable
 from proxy.service import Service
 from proxy.sockets import Slot
-from proxy.welcome import WelcomeBackend
+from proxy.welcome import SERVER, WelcomeBackend
 
 log = logging.getLogger("snigate.worker")
 
@@ -51,6 +54,7 @@ class Generation:
     metrics_directory: Path
     routes: Mapping[str, RouteTable]
     fronts: Mapping[Policy, SSL.Context]
+    backend_tls: Mapping[str, BackendTls]  # by backend, where it has TLS
 
 
 def run(generation: Generation, slot: Slot, channel: Channel) -> None:
@@ -69,6 +73,7 @@ class _Worker:
         self._contexts = CertificateContexts()
         self._replica.tell(self._contexts)
         self._background: set[asyncio.Task[None]] = set()
+        self._checks: set[asyncio.Task[None]] = set()
         self._services: list[Service] = []
 
     async def serve(self) -> None:
@@ -89,6 +94,8 @@ class _Worker:
         self._background.add(asyncio.create_task(self._measure_lag()))
         self._channel.say({"ready": True})
         await drain
+        for check in self._checks:
+            check.cancel()
         for listener in listeners:
             listener.stop()
         await self._drained()
@@ -109,18 +116,15 @@ class _Worker:
 
     async def _make_services(self, access_log: AccessLog | None) -> list[Service]:
         server = self._config.server
-        sockets = {
-            name: SocketBackend(one, server.backend_connect_timeout) for name, one in self._config.backends.items()
+        backend_metrics = {
+            name: self._metrics.backend(name, map(str, one.servers)) for name, one in self._config.backends.items()
         }
-        self._background.add(asyncio.create_task(keep_resolved(sockets.values())))
-        backends: dict[str, Backend] = {**sockets, WELCOME: WelcomeBackend()}
-        backend_metrics: dict[str, BackendMetrics] = {
-            name: self._metrics.backend(name, str(one.server)) for name, one in sockets.items()
-        }
-        backend_metrics[WELCOME] = self._metrics.backend(WELCOME, "built-in")
+        backend_metrics[WELCOME] = self._metrics.backend(WELCOME, [SERVER])
+        pools = [self._make_pool(one, backend_metrics[name]) for name, one in self._config.backends.items()]
+        backends: dict[str, Backend] = {**{one.name: one for one in pools}, WELCOME: WelcomeBackend()}
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FIRST_RESOLVE):
-                await resolve_all(sockets.values())
+                await asyncio.gather(*(one.resolver.first() for one in pools))
         limits = Limits(server.max_connections, server.max_connections_per_client)
         buffer = shared_buffer()
         return [
@@ -144,6 +148,16 @@ class _Worker:
             )
             for listener in self._config.listeners
         ]
+
+    def _make_pool(self, config: BackendConfig, metrics: BackendMetrics) -> Pool:
+        """One backend, its names kept resolved and its servers checked from now on."""
+        timeout = self._config.server.backend_connect_timeout
+        tls = self._generation.backend_tls.get(config.name)
+        pool = Pool(config, timeout, tls, metrics)
+        self._background.add(asyncio.create_task(pool.resolver.keep()))
+        checks = HealthChecks(config, tls, timeout)
+        self._checks.add(asyncio.create_task(checks.keep(pool.servers, self._slot.number)))
+        return pool
 
     async def _drained(self) -> None:
         """Wait for the open connections' ends, at most `drain` seconds; cut what is left then."""

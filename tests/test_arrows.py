@@ -19,6 +19,7 @@ PURE = {
     "certstore": {"certified_key", "der", "errors", "index", "key_types", "names", "ranking", "selector"},
     "config": {"addresses", "durations", "errors", "fields", "hosts", "model", "warnings", "words"},
     "proxy": {
+        "balancer",
         "client_hello",
         "client_hello_message",
         "client_key_types",
@@ -30,13 +31,27 @@ PURE = {
         "policy",
         "proxy_protocol",
         "routing",
+        "server_certificate",
         "tls_engine",
     },
 }
 IO = {"asyncio", "multiprocessing", "selectors", "socket", "ssl", "subprocess", "threading", "uvloop", "watchfiles"}
 ADDRESS_SYNTAX = {"proxy/proxy_protocol.py": {"socket"}}  # inet_pton and inet_ntop alone
 # The only modules of the data plane that handle sockets.
-SOCKETS = {"backend", "channel", "leg", "listener", "outlet", "relay", "session", "sockets", "supervisor", "welcome"}
+SOCKETS = {
+    "backend",
+    "channel",
+    "dial",
+    "leg",
+    "listener",
+    "outlet",
+    "relay",
+    "resolver",
+    "session",
+    "sockets",
+    "supervisor",
+    "welcome",
+}
 
 
 def modules(package: str) -> list[Path]:

@@ -21,10 +21,8 @@ BACKEND = '[backends.b]\nservers = ["h:1"]\n'
         (LISTENER + ROUTE + 'client_auth = "optional"', "listeners[web].routes[0].client_auth"),
         (LISTENER + ROUTE + 'client_auth = "required"', "listeners[web].routes[0].client_auth"),
         (LISTENER + ROUTE + 'client_ca = "ca.pem"', "listeners[web].routes[0].client_ca"),
-        (BACKEND.replace('"h:1"', '"h:1", "unix:/run/b"') + LISTENER, "backends.b.servers"),
         (BACKEND + 'client_address = "xclient"\n' + LISTENER, "backends.b.client_address"),
         (BACKEND + 'client_address = "imap-id"\n' + LISTENER, "backends.b.client_address"),
-        (BACKEND + 'tls = "verify"\n' + LISTENER, "backends.b.tls"),
         (BACKEND + 'tls = "starttls"\n' + LISTENER, "backends.b.tls"),
     ],
 )

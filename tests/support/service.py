@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -56,7 +57,7 @@ def backend_metrics() -> BackendMetrics:
     return BackendMetrics(
         Histogram("duration", "For a test.", registry=registry),
         Counter("failures", "For a test.", registry=registry),
-        Gauge("up", "For a test.", registry=registry),
+        defaultdict(lambda: Gauge("up", "For a test.", registry=None)),
     )
 
 
