@@ -22,6 +22,7 @@ from certstore.selector import Selection, Selector
 from config import warnings as configuration_warnings
 from config.errors import Problem
 from config.model import Config, ListenerConfig
+from proxy.backend_tls import unusable_authorities
 from proxy.client_auth import ClientAuthError
 from proxy.contexts import CertificateContexts, ContextError
 from proxy.policy import Policy
@@ -59,6 +60,7 @@ def findings(reading: Reading) -> list[Finding]:
         *_files(reading),
         *_refused_by_openssl(reading, tables),
         *of_configuration(configuration_warnings.warnings(reading.config), "warning"),
+        *_backends(reading.config),
         *_default(reading),
         *_hosts(reading),
         *_order(reading),
@@ -87,6 +89,12 @@ def _refused_by_openssl(reading: Reading, tables: Mapping[str, RouteTable]) -> I
             except ContextError as error:
                 message = f"{error} (profile {policy.profile}); the next best is served instead, replace it"
                 yield Finding("error", ", ".join(map(plain, certificate.paths)), plain(message))
+
+
+def _backends(config: Config) -> Iterator[Finding]:
+    """Authorities of backends' certificates that serving could not begin with."""
+    for name, message in unusable_authorities(config):
+        yield Finding("error", _key(config, f"backends.{name}.tls_ca"), plain(message))
 
 
 def _default(reading: Reading) -> Iterator[Finding]:

@@ -24,6 +24,7 @@ from certstore.ranking import Order
 from certstore.selector import Selector
 from config.model import Config
 from proxy import worker
+from proxy.backend_tls import backend_tls
 from proxy.channel import Channel, Message
 from proxy.contexts import front_context
 from proxy.cpus import usable_cpus
@@ -59,6 +60,7 @@ def serve(config: Config, on_ready: Callable[[Ready], None]) -> int:
         metrics_directory=empty_directory(state.path),
         routes=routes,
         fronts={policy: front_context(policy) for policy in policies},
+        backend_tls=backend_tls(config),
     )
     _raise_file_limit()
     addresses = bound_addresses(slots[0])

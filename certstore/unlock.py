@@ -16,6 +16,7 @@ import os
 import resource
 import subprocess
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -187,7 +188,9 @@ def _open_pkcs12(data: bytes, passphrases: Sequence[bytes | None]) -> UnlockedFi
     reason = RejectReason.PASSPHRASE_NEEDED
     for passphrase in passphrases:
         try:
-            content = pkcs12.load_pkcs12(data, passphrase)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # BER where DER is asked for
+                content = pkcs12.load_pkcs12(data, passphrase)
         except UnsupportedAlgorithm:
             reason = RejectReason.UNSUPPORTED
             continue

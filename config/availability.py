@@ -28,10 +28,6 @@ def _is(value: str) -> Callable[[Any], bool]:
     return lambda found: bool(found == value)
 
 
-def _several(entries: Any) -> bool:
-    return len(entries) > 1
-
-
 def _present(value: Any) -> bool:
     return value is not None
 
@@ -51,7 +47,6 @@ NOT_AVAILABLE_YET: tuple[Unavailable, ...] = (
         _is("starttls"),
         '"starttls" is not available yet; use "implicit" on the protocol\'s TLS port (465, 993, 995)',
     ),
-    Unavailable(BackendConfig, "servers", _several, "several servers are not available yet; name one"),
     Unavailable(
         BackendConfig,
         "client_address",
@@ -64,8 +59,12 @@ NOT_AVAILABLE_YET: tuple[Unavailable, ...] = (
         _is("imap-id"),
         '"imap-id" is not available yet; use "proxy-v2", which Dovecot takes with haproxy = yes',
     ),
-    Unavailable(BackendConfig, "tls", _is("verify"), 'TLS to the backend is not available yet; use "off"'),
-    Unavailable(BackendConfig, "tls", _is("starttls"), 'TLS to the backend is not available yet; use "off"'),
+    Unavailable(
+        BackendConfig,
+        "tls",
+        _is("starttls"),
+        '"starttls" is not available yet; use "verify" with a port of the server that speaks TLS at once, or "off"',
+    ),
 )
 
 

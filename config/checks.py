@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from config.addresses import TcpAddress
+from config.addresses import TcpAddress, UnixAddress
 from config.fields import WELCOME, is_address
-from config.model import HTTP_REDIRECT, Config, ListenerConfig, RouteConfig
+from config.model import HTTP_REDIRECT, BackendConfig, Config, ListenerConfig, RouteConfig
 from config.sources import KeyPath
 from config.words import quoted, suggestion
 
@@ -35,10 +35,14 @@ def inconsistencies(config: Config) -> Findings:
     yield from _out_of_place_keys(config)
     yield from _missing_backends(config)
     yield from _unsafe_smtp_backends(config)
+    for name, backend in config.backends.items():
+        yield from _servers_given_twice(backend, ("backends", name, "servers"))
+        yield from _idle_backend_keys(backend, ("backends", name))
     for index, listener in enumerate(config.listeners):
         yield from _hosts_given_twice(listener, ("listeners", index, "routes"))
         for place, route in enumerate(listener.routes):
             yield from _idle_keys(listener, route, ("listeners", index, "routes", place))
+            yield from _twice_encrypted(config, listener, route, ("listeners", index, "routes", place))
 
 
 def _names_given_twice(config: Config) -> Findings:
@@ -145,6 +149,46 @@ def _unsafe_smtp_backends(config: Config) -> Findings:
                     f'write "proxy-v2" (for Postfix with smtpd_upstream_proxy_protocol = haproxy), or "none" if the '
                     f"server trusts this proxy's address with nothing",
                 )
+
+
+def _servers_given_twice(backend: BackendConfig, path: KeyPath) -> Findings:
+    for place, server in enumerate(backend.servers):
+        if server in backend.servers[:place]:
+            yield (*path, place), f'"{server}" is already in the list; name each server once'
+
+
+def _idle_backend_keys(backend: BackendConfig, path: KeyPath) -> Findings:
+    """Keys of a backend that could have no effect, and a certificate's name that nothing says."""
+    said = backend.model_fields_set
+    if backend.tls != "verify":
+        for key in sorted(said & {"tls_ca", "tls_name", "tls_pin"}):
+            yield (*path, key), 'has no effect without tls = "verify"; add that, or leave the key out'
+    else:
+        if backend.tls_pin and "tls_ca" in said:
+            yield (*path, "tls_ca"), "has no effect beside tls_pin, which decides alone; leave one of them out"
+        unnamed = next((one for one in backend.servers if isinstance(one, UnixAddress)), None)
+        if unnamed is not None and backend.tls_name is None and not backend.tls_pin:
+            yield (
+                (*path, "tls_name"),
+                f'is missing: "{unnamed}" has no host name that its certificate could be for; say the name here, or '
+                "use tls_pin",
+            )
+    if backend.check == "off" and "check_interval" in said:
+        yield (*path, "check_interval"), 'has no effect without check; say check = "tcp", or leave the key out'
+    if backend.check != "http":
+        for key in sorted(said & {"check_path", "check_status"}):
+            yield (*path, key), 'has no effect without check = "http"; say that, or leave the key out'
+
+
+def _twice_encrypted(config: Config, listener: ListenerConfig, route: RouteConfig, path: KeyPath) -> Findings:
+    name = route.backend or listener.backend
+    backend = config.backends.get(name) if name is not None else None
+    if route.action == "passthrough" and name is not None and backend is not None and backend.tls != "off":
+        yield (
+            (*path, "backend" if route.backend else "action"),
+            f"backend {quoted(name)} has tls = {quoted(backend.tls)}, but what passes through is the client's own TLS "
+            'already; name a backend with tls = "off"',
+        )
 
 
 def _hosts_given_twice(listener: ListenerConfig, path: KeyPath) -> Findings:

@@ -74,7 +74,9 @@ def _list(detail: ErrorDetails, model: Model) -> str:
 
 
 def _too_short(detail: ErrorDetails, model: Model) -> str:
-    return f"the list is empty; it needs at least one entry, for example {_example(detail, model)}"
+    field = model.model_fields[str(detail["loc"][0])]
+    example = _example(detail, model) if field.is_required() else json.dumps(field.default)
+    return f"the list is empty; it needs at least one entry, for example {example}"
 
 
 def _flag(detail: ErrorDetails, model: Model) -> str:

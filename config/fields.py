@@ -8,6 +8,8 @@ the table under validation; without one, they belong to the working directory.
 
 from __future__ import annotations
 
+import base64
+import binascii
 import ipaddress
 import re
 from collections.abc import Mapping
@@ -28,6 +30,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _MAX_ALPN = 255  # bytes; RFC 7301 section 3.1
 _MAX_COUNT = 1_000_000_000
 _MAX_PORT = 65535
+_PIN_SIZE = 32  # bytes of a SHA-256
+_REQUEST_PATH = re.compile(r"/[!-~]{0,2000}")  # RFC 9112 section 3.2.1: visible ASCII
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -135,6 +139,36 @@ def _alpn(value: object) -> str:
     return text
 
 
+def _pin(value: object) -> str:
+    text = _text(value, "a public key pin")
+    try:
+        size = len(base64.b64decode(text, validate=True))
+    except (binascii.Error, ValueError):
+        size = 0
+    if size != _PIN_SIZE:
+        raise ValueError(
+            f"{quoted(text)} is not a pin; write the SHA-256 of the public key in base64, as 'snigate certs show' does"
+        )
+    return text
+
+
+def _request_path(value: object) -> str:
+    text = _text(value, 'a path such as "/health"')
+    if _REQUEST_PATH.fullmatch(text) is None:
+        raise ValueError(
+            f'{quoted(text)} is not the path of a request; it starts with "/" and has no spaces, such as "/health"'
+        )
+    return text
+
+
+def _status(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"expected an HTTP status such as 200, found {found(value)}")
+    if not 200 <= value <= 599:
+        raise ValueError(f"{found(value)} is not the status of an answer; it is 200 to 599")
+    return value
+
+
 def _network(value: object) -> Network:
     if isinstance(value, ipaddress.IPv4Network | ipaddress.IPv6Network):
         return value
@@ -185,6 +219,9 @@ TokenFile = Annotated[Path, PlainValidator(_token_file)]
 TrustEntry = Annotated[Literal["system"] | Path, PlainValidator(_trust)]
 Host = Annotated[str, PlainValidator(_host)]
 HostPattern = Annotated[str, PlainValidator(_pattern)]
+Pin = Annotated[str, PlainValidator(_pin)]
+RequestPath = Annotated[str, PlainValidator(_request_path)]
+Status = Annotated[int, PlainValidator(_status)]
 AlpnName = Annotated[str, PlainValidator(_alpn)]
 NetworkField = Annotated[Network, PlainValidator(_network)]
 ListenAddress = Annotated[TcpAddress, PlainValidator(_tcp), PlainSerializer(str)]

@@ -30,10 +30,13 @@ from config.fields import (
     ListenAddress,
     Name,
     NetworkField,
+    Pin,
     Port,
     Profile,
     Protocol,
+    RequestPath,
     ServerAddress,
+    Status,
     Text,
     TokenFile,
     TrustEntry,
@@ -128,7 +131,8 @@ class LogConfig(Table):
 class BackendConfig(Table):
     """[backends.NAME]. `name` is the table's name, or the address itself for a backend given by its address.
 
-    Whether the operator said `client_address` is in `model_fields_set`; SMTP insists on it.
+    Whether the operator said `client_address` is in `model_fields_set`; SMTP insists on it. `tls_name` None: the
+    server's host. A certificate with one of the keys of `tls_pin` is accepted whatever its chain and name.
     """
 
     name: str
@@ -136,6 +140,13 @@ class BackendConfig(Table):
     balance: Literal["least-connections", "round-robin"] = "least-connections"
     client_address: ClientAddress = "proxy-v2"
     tls: Literal["off", "verify", "starttls"] = "off"
+    tls_name: Host | None = None
+    tls_ca: TrustEntry = "system"
+    tls_pin: tuple[Pin, ...] = ()
+    check: Literal["off", "tcp", "tls", "http"] = "off"
+    check_interval: Duration = 5.0
+    check_path: RequestPath = "/"
+    check_status: tuple[Status, ...] = Field(default=(200,), min_length=1)
 
 
 class RouteConfig(Table):

@@ -84,6 +84,8 @@ def _as_text(account: Account, outcome: Outcome, seconds: float) -> str:
         parts.append(f"ja4={account.ja4}")
     if account.backend:
         parts.append(f"backend={account.backend}")
+    if account.server:
+        parts.append(f"server={_word(account.server)}")
     parts.append(f"to_backend={account.to_backend} to_client={account.to_client}")
     for what, duration in (("handshake", account.handshake), ("connect", account.connect), ("total", seconds)):
         if duration is not None:
@@ -123,6 +125,7 @@ def _as_json(account: Account, outcome: Outcome, seconds: float) -> str:
         "snigate.listener": account.listener,
         "snigate.route": account.route or None,
         "snigate.backend": account.backend or None,
+        "snigate.server": account.server or None,
         "snigate.ended_by": whose.value if whose is not None else None,
         "snigate.handshake.duration": _nanoseconds(account.handshake),
         "snigate.connect.duration": _nanoseconds(account.connect),

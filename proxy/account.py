@@ -16,6 +16,7 @@ class Account:
     server_name: str | None = None
     established: Established | None = None
     backend: str = ""
+    server: str = ""  # the one of the backend that was connected to
     to_backend: int = 0
     to_client: int = 0
     reason: str = ""  # why the handshake failed (a key of HANDSHAKE_FAILURES), or the backend in words

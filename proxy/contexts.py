@@ -27,7 +27,7 @@ from OpenSSL._util import lib as _lib
 
 from certstore.certified_key import CertifiedKey
 from proxy.client_auth import ClientAuth
-from proxy.policy import CIPHERSUITES, PROFILES, TLS1_3, Policy
+from proxy.policy import CIPHERSUITES, PROFILES, TLS1_2, TLS1_3, Policy
 
 MAX_CERTIFICATE_CONTEXTS = 1024  # 25 KB each
 SESSION_ID_CONTEXT = b"snigate"
@@ -47,6 +47,19 @@ def front_context(policy: Policy) -> SSL.Context:
     context = SSL.Context(SSL.TLS_METHOD)
     _apply(policy, context)
     context.set_tlsext_servername_callback(_set_certificate)
+    return context
+
+
+def client_context() -> SSL.Context:
+    """A context for connections to servers, TLS 1.2 and 1.3. It verifies nothing unless told to."""
+    context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+    context.set_min_proto_version(TLS1_2)
+    context.set_max_proto_version(TLS1_3)
+    context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION)
+    context.set_mode(_MODE_RELEASE_BUFFERS)
+    context.clear_mode(_MODE_ENABLE_PARTIAL_WRITE)
+    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    context.set_verify(SSL.VERIFY_NONE)
     return context
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, values
@@ -67,17 +68,20 @@ class Metrics:
         )
         self._connect_duration = Histogram(
             "snigate_backend_connect_duration_seconds",
-            "From the first connect to a connected socket.",
+            "From the first attempt to a connection that is ready, TLS included.",
             ("backend",),
             buckets=_CONNECT_BUCKETS,
             registry=registry,
         )
         self._connect_failures = Counter(
-            "snigate_backend_connect_failures_total", "Failed connects to a backend.", ("backend",), registry=registry
+            "snigate_backend_connect_failures_total",
+            "Attempts to reach a server of a backend that failed.",
+            ("backend",),
+            registry=registry,
         )
         self._backend_up = Gauge(
             "snigate_backend_up",
-            "1 while the last connect of every worker succeeded, 0 when one failed.",
+            "1 while a server is in service in every worker, 0 when one leaves it out.",
             ("backend", "server"),
             multiprocess_mode="min",
             registry=registry,
@@ -113,12 +117,12 @@ class Metrics:
             selections=self._selections,
         )
 
-    def backend(self, name: str, server: str) -> BackendMetrics:
-        """The metrics of one backend."""
+    def backend(self, name: str, servers: Iterable[str]) -> BackendMetrics:
+        """The metrics of one backend and its servers."""
         return BackendMetrics(
             self._connect_duration.labels(name),
             self._connect_failures.labels(name),
-            self._backend_up.labels(name, server),
+            {server: self._backend_up.labels(name, server) for server in servers},
         )
 
 
@@ -155,29 +159,24 @@ class ListenerMetrics:
 
 
 class BackendMetrics:
-    """The metrics of one backend. `connected` and `failed` are called after each connect."""
+    """The metrics of one backend, with every label bound."""
 
-    def __init__(self, duration: Histogram, failures: Counter, up: Gauge) -> None:
+    def __init__(self, duration: Histogram, failures: Counter, up: Mapping[str, Gauge]) -> None:
+        """`up`: by server. Each is taken to be up until told otherwise."""
         self._duration = duration
         self._failures = failures
         self._up = up
-        self._is_up = True
-        up.set(1)
+        for gauge in up.values():
+            gauge.set(1)
 
-    def connected(self, seconds: float) -> bool:
-        """A connect succeeded; True when the one before had failed."""
+    def connected(self, seconds: float) -> None:
+        """Count a connection that is ready, so many seconds after its first attempt."""
         self._duration.observe(seconds)
-        changed = not self._is_up
-        if changed:
-            self._is_up = True
-            self._up.set(1)
-        return changed
 
-    def failed(self) -> bool:
-        """A connect failed; True when the one before had succeeded."""
+    def failed(self) -> None:
+        """Count an attempt that failed."""
         self._failures.inc()
-        changed = self._is_up
-        if changed:
-            self._is_up = False
-            self._up.set(0)
-        return changed
+
+    def up(self, server: str, is_up: bool) -> None:
+        """A server is in service from now on, or is not."""
+        self._up[server].set(1 if is_up else 0)

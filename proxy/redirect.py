@@ -28,7 +28,7 @@ import h11
 from proxy.access_log import AccessLog
 from proxy.account import Account
 from proxy.acme_backend import AcmeBackend
-from proxy.backend import Endpoint, Established
+from proxy.backend import Connected, Endpoint, Established
 from proxy.errors import Outcome
 from proxy.leg import reset
 from proxy.limits import Limits
@@ -37,6 +37,7 @@ from proxy.proxy_header import ProxyHeaderError, ProxyHeaderReader
 from proxy.redirect_target import BadRequest, Target, target
 from proxy.session import complain, local_address
 from proxy.throttle import Throttle
+from proxy.tls_engine import TlsError
 from proxy.webroot import challenge
 
 MAX_HEAD = 16 << 10  # bytes
@@ -44,6 +45,16 @@ ANSWER_TIMEOUT = 30.0  # seconds from a request to its answer's last byte
 LINGER = 2.0  # seconds that a client is listened to after the answer
 READ_SIZE = 16 << 10  # bytes
 
+# Outcomes that the client sees as a reset: an orderly end would pass for an answer.
+_RESETTING = frozenset(
+    {
+        Outcome.DRAINED,
+        Outcome.REFUSED,
+        Outcome.RESET_BY_BACKEND,
+        Outcome.TRUNCATED_BY_BACKEND,
+        Outcome.BACKEND_PROTOCOL_ERROR,
+    }
+)
 _TEXT = ("content-type", "text/plain; charset=utf-8")
 _KEPT = ("GET", "HEAD")  # methods whose redirect may be 301; others must stay what they are (RFC 9110 section 15.4.9)
 
@@ -129,7 +140,7 @@ class Redirect:
             if not task.cancelled():
                 outcome = task.result()
         finally:
-            if outcome in (Outcome.DRAINED, Outcome.REFUSED, Outcome.RESET_BY_BACKEND):
+            if outcome in _RESETTING:
                 reset(self._socket)
             else:
                 self._socket.close()
@@ -223,25 +234,42 @@ class Redirect:
     async def _pass_on(self, acme: AcmeBackend, head: str) -> Answer | Outcome:
         loop, account = self._service.loop, self.account
         account.backend = acme.backend.name
+        local = self._destination or local_address(self._socket)
+        asking = Established(account.client, local, account.listener, None, id=account.id)
+        began = loop.time()
         try:
-            server = await acme.connect(loop)
+            connected = await acme.connect(loop, asking)
         except ConnectionError as error:
             sentence = b"The challenge cannot be had now.\n"
             return Answer(Outcome.BACKEND_UNREACHABLE, 502, (_TEXT,), sentence, str(error))
-        with server:
-            local = self._destination or local_address(self._socket)
-            asking = Established(account.client, local, account.listener, None, id=account.id)
-            request = acme.backend.preamble(asking) + f"{head}User-Agent: snigate\r\nConnection: close\r\n\r\n".encode()
-            try:
-                await loop.sock_sendall(server, request)
-                account.to_backend += len(request)
-                while data := await loop.sock_recv(server, READ_SIZE):
-                    await self._send(data)
-            except _ClientGone:
-                raise Refused(Outcome.RESET_BY_CLIENT) from None
-            except OSError:
-                raise Refused(Outcome.RESET_BY_BACKEND) from None
+        account.connect, account.server = loop.time() - began, connected.server
+        try:
+            with connected.socket:
+                await self._ask(connected, f"{head}User-Agent: snigate\r\nConnection: close\r\n\r\n".encode())
+        except _ClientGone:
+            raise Refused(Outcome.RESET_BY_CLIENT) from None
+        except TlsError:
+            raise Refused(Outcome.BACKEND_PROTOCOL_ERROR) from None
+        except OSError:
+            raise Refused(Outcome.RESET_BY_BACKEND) from None
+        finally:
+            connected.release()
         return Outcome.SERVED
+
+    async def _ask(self, connected: Connected, request: bytes) -> None:
+        """Ask a server, and relay its answer."""
+        loop, layer, server = self._service.loop, connected.layer, connected.socket
+        asked = connected.first + layer.encode(request)
+        await loop.sock_sendall(server, asked)
+        self.account.to_backend += len(asked)
+        while not layer.ended and (data := await loop.sock_recv(server, READ_SIZE)):
+            answer = layer.decode(data)
+            if said := layer.output():
+                await loop.sock_sendall(server, said)
+            if answer:
+                await self._send(bytes(answer))
+        if layer.marks_end and not layer.ended:
+            raise Refused(Outcome.TRUNCATED_BY_BACKEND)
 
     async def _send(self, data: bytes) -> None:
         try:

@@ -23,7 +23,7 @@ from OpenSSL import SSL
 
 from certstore.selector import Selection
 from proxy.account import Account
-from proxy.backend import Backend, Dial, Endpoint, Established
+from proxy.backend import Backend, Connected, Dial, Endpoint, Established
 from proxy.client_hello import ClientHello, ClientHelloError, ClientHelloReader
 from proxy.contexts import ContextError
 from proxy.errors import HANDSHAKE_FAILURES, HandshakeError, Outcome, alert_record
@@ -61,7 +61,7 @@ class Session:
     """One connection. Begins at once; keeps itself alive through the event loop and `service.sessions`."""
 
     __slots__ = (
-        "_backend_socket",
+        "_connected",
         "_counted_for",
         "_deadline",
         "_destination",
@@ -105,7 +105,7 @@ class Session:
         self._dial: Dial | None = None
         self._dial_began = 0.0
         self._dial_failure = ""
-        self._backend_socket: socket.socket | None = None
+        self._connected: Connected | None = None
         self._relay: Relay | None = None
         self._unsent = b""
         service.sessions.add(self)
@@ -286,8 +286,8 @@ class Session:
         )
         self.account.handshake = service.loop.time() - self._started
         service.metrics.handshake_done(negotiated.version, negotiated.resumed, self.account.handshake, selection.level)
-        if self._backend_socket is not None:
-            self._relay_now(self._backend_socket)
+        if self._connected is not None:
+            self._relay_now(self._connected)
         elif self._dial_failure:
             self._abandon(Outcome.BACKEND_UNREACHABLE)
         elif self._dial is None:
@@ -298,43 +298,39 @@ class Session:
         self._dial_began = self._service.loop.time()
         self._dial = backend.dial(self._service.loop, established, self._dialled, self._dial_failed)
 
-    def _dialled(self, sock: socket.socket) -> None:
+    def _dialled(self, connected: Connected) -> None:
         self._dial = None
-        self._backend_socket = sock
-        metrics = self._service.backend_metrics[self.account.backend]
-        self.account.connect = self._service.loop.time() - self._dial_began
-        if metrics.connected(self.account.connect):
-            log.info("backend %s can be reached again", self.account.backend)
+        self._connected = connected
+        account = self.account
+        account.server = connected.server
+        account.connect = self._service.loop.time() - self._dial_began
+        self._service.backend_metrics[account.backend].connected(account.connect)
         if self.state is State.DIALLING:
-            self._relay_now(sock)
+            self._relay_now(connected)
 
     def _dial_failed(self, reason: str) -> None:
         self._dial = None
         self._dial_failure = reason
-        if self._service.backend_metrics[self.account.backend].failed():
-            log.error("backend %s cannot be reached: %s; clients are reset until it can", self.account.backend, reason)
         if self.state is State.DIALLING:
             self._abandon(Outcome.BACKEND_UNREACHABLE)
 
-    def _relay_now(self, backend_socket: socket.socket) -> None:
+    def _relay_now(self, connected: Connected) -> None:
         service = self._service
-        established = self.account.established
-        assert established is not None
         self.state = State.RELAYING
         self._stop_sending()
         self._relay = Relay(
             service.loop,
             (self._socket, self._engine or PLAIN_TEXT),
-            (backend_socket, PLAIN_TEXT),
+            (connected.socket, connected.layer),
             service.buffer,
             service.idle_timeout,
             self._over,
         )
-        preamble = service.backends[self.account.backend].preamble(established)
+        first = connected.first
         if self._engine is None:
-            preamble += self._reader.received
+            first += self._reader.received
             del self._reader
-        self._relay.start(preamble, self._unsent)
+        self._relay.start(first, self._unsent)
 
     def _send(self, data: bytes) -> None:
         """Send handshake bytes; a socket that does not take a whole flight is rare, and its rest is kept."""
@@ -392,8 +388,8 @@ class Session:
         self._stop_sending()
         if self._dial is not None:
             self._dial.cancel()
-        if self._backend_socket is not None:
-            self._backend_socket.close()
+        if self._connected is not None:
+            self._connected.socket.close()
         if reset_client:
             reset(self._socket)
         else:
@@ -404,6 +400,8 @@ class Session:
         self.account_bytes()
         self.state = State.OVER
         self._relay = None
+        if self._connected is not None:
+            self._connected.release()
         service.sessions.discard(self)
         service.limits.release(self._counted_for)
         service.metrics.active.dec()

@@ -70,9 +70,10 @@ class TlsEngine:
         return cls(connection, front)
 
     @classmethod
-    def connecting(cls, context: SSL.Context, server_name: str | None) -> TlsEngine:
-        """The client's end. `server_name` is sent by SNI; None: nothing is."""
+    def connecting(cls, context: SSL.Context, server_name: str | None, app_data: object = None) -> TlsEngine:
+        """The client's end. `server_name` is sent by SNI; None: nothing is. `app_data`: for callbacks."""
         connection = SSL.Connection(context, None)
+        connection.set_app_data(app_data)
         if server_name is not None:
             connection.set_tlsext_host_name(server_name.encode())
         connection.set_connect_state()

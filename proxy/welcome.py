@@ -16,8 +16,10 @@ from collections.abc import Callable
 import h11
 
 from config.model import WELCOME
-from proxy.backend import Dial, Established
+from proxy.backend import Connected, Dial, Established
+from proxy.layer import PLAIN_TEXT
 
+SERVER = "built-in"  # what stands where other backends name a server
 DEADLINE = 30.0  # seconds for a whole conversation
 MAX_HEAD = 16 << 10  # bytes of a request's head
 
@@ -48,7 +50,7 @@ class WelcomeBackend:
         self,
         loop: asyncio.AbstractEventLoop,
         established: Established | None,
-        on_connected: Callable[[socket.socket], None],
+        on_connected: Callable[[Connected], None],
         on_failed: Callable[[str], None],
     ) -> Dial:
         """See Backend.dial."""
@@ -62,11 +64,8 @@ class WelcomeBackend:
         task = loop.create_task(_converse(far, page(established)))
         self._conversations.add(task)
         task.add_done_callback(self._conversations.discard)
-        return _PairDial(loop.call_soon(on_connected, near), near)
-
-    def preamble(self, established: Established) -> bytes:
-        """Nothing: the page was made from `established` already."""
-        return b""
+        connected = Connected(near, PLAIN_TEXT, SERVER, b"", lambda: None)
+        return _PairDial(loop.call_soon(on_connected, connected), near)
 
 
 class _Failure:

@@ -21,18 +21,21 @@ import uvloop
 from OpenSSL import SSL
 
 from certstore.replica import Replica
-from config.model import WELCOME, Config, ListenerConfig
+from config.model import WELCOME, BackendConfig, Config, ListenerConfig
 from proxy.access_log import AccessLog
 from proxy.acme_backend import AcmeBackend
-from proxy.backend import Backend, SocketBackend, keep_resolved, resolve_all
+from proxy.backend import Backend
+from proxy.backend_tls import BackendTls
 from proxy.channel import Channel
 from proxy.connection_ids import connection_ids
 from proxy.contexts import CertificateContexts
 from proxy.entrance import Begin, Enter, behind_proxies, direct
+from proxy.health import HealthChecks
 from proxy.limits import Limits
 from proxy.listener import Listener
 from proxy.metrics import BackendMetrics, Metrics
 from proxy.policy import Policy
+from proxy.pool import Pool
 from proxy.redirect import Redirect, RedirectService
 from proxy.relay import shared_buffer
 from proxy.routing import RouteTable
@@ -40,7 +43,7 @@ from proxy.service import Service
 from proxy.session import Session
 from proxy.sockets import Slot
 from proxy.throttle import Throttle
-from proxy.welcome import WelcomeBackend
+from proxy.welcome import SERVER, WelcomeBackend
 
 log = logging.getLogger("snigate.worker")
 
@@ -59,6 +62,7 @@ class Generation:
     metrics_directory: Path
     routes: Mapping[str, RouteTable]
     fronts: Mapping[Policy, SSL.Context]
+    backend_tls: Mapping[str, BackendTls]  # by backend, where it has TLS
 
 
 def run(generation: Generation, slot: Slot, channel: Channel) -> None:
@@ -78,6 +82,7 @@ class _Worker:
         self._replica.tell(self._contexts)
         self._background: set[asyncio.Task[None]] = set()
         self._services: list[Service | RedirectService] = []
+        self._checks: set[asyncio.Task[None]] = set()
         self._complaints = Throttle(COMPLAIN_EVERY)
         self._ids = connection_ids()
 
@@ -103,6 +108,8 @@ class _Worker:
         self._background.add(asyncio.create_task(self._measure_lag()))
         self._channel.say({"ready": True})
         await drain
+        for check in self._checks:
+            check.cancel()
         for listener in listeners:
             listener.stop()
         await self._drained()
@@ -129,21 +136,18 @@ class _Worker:
 
     async def _make_services(self, access_log: AccessLog | None) -> list[Service | RedirectService]:
         server = self._config.server
-        sockets = {
-            name: SocketBackend(one, server.backend_connect_timeout) for name, one in self._config.backends.items()
+        backend_metrics = {
+            name: self._metrics.backend(name, map(str, one.servers)) for name, one in self._config.backends.items()
         }
-        self._background.add(asyncio.create_task(keep_resolved(sockets.values())))
-        backends: dict[str, Backend] = {**sockets, WELCOME: WelcomeBackend()}
-        backend_metrics: dict[str, BackendMetrics] = {
-            name: self._metrics.backend(name, str(one.server)) for name, one in sockets.items()
-        }
-        backend_metrics[WELCOME] = self._metrics.backend(WELCOME, "built-in")
+        backend_metrics[WELCOME] = self._metrics.backend(WELCOME, [SERVER])
+        pools = [self._make_pool(one, backend_metrics[name]) for name, one in self._config.backends.items()]
+        backends: dict[str, Backend] = {**{one.name: one for one in pools}, WELCOME: WelcomeBackend()}
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FIRST_RESOLVE):
-                await resolve_all(sockets.values())
+                await asyncio.gather(*(one.resolver.first() for one in pools))
         limits = Limits(server.max_connections, server.max_connections_per_client)
         buffer = shared_buffer()
-        acme = {name: AcmeBackend(backend, backend_metrics[name]) for name, backend in sockets.items()}
+        acme = {one.name: AcmeBackend(one, backend_metrics[one.name]) for one in pools}
         return [
             self._redirect_service(listener, acme, access_log, limits)
             if listener.redirects
@@ -185,6 +189,16 @@ class _Worker:
             ids=self._ids,
             complaints=self._complaints,
         )
+
+    def _make_pool(self, config: BackendConfig, metrics: BackendMetrics) -> Pool:
+        """One backend, its names kept resolved and its servers checked from now on."""
+        timeout = self._config.server.backend_connect_timeout
+        tls = self._generation.backend_tls.get(config.name)
+        pool = Pool(config, timeout, tls, metrics)
+        self._background.add(asyncio.create_task(pool.resolver.keep()))
+        checks = HealthChecks(config, tls, timeout)
+        self._checks.add(asyncio.create_task(checks.keep(pool.servers, self._slot.number)))
+        return pool
 
     async def _drained(self) -> None:
         """Wait for the open connections' ends, at most `drain` seconds; cut what is left then."""

@@ -19,6 +19,7 @@ PURE = {
     "certstore": {"certified_key", "der", "errors", "index", "key_types", "names", "ranking", "selector", "pem"},
     "config": {"addresses", "durations", "errors", "fields", "hosts", "model", "warnings", "words"},
     "proxy": {
+        "balancer",
         "client_auth",
         "client_hello",
         "client_hello_message",
@@ -36,6 +37,7 @@ PURE = {
         "redirect_target",
         "routing",
         "served_certificate",
+        "server_certificate",
         "throttle",
         "tls_engine",
     },
@@ -44,15 +46,16 @@ IO = {"asyncio", "multiprocessing", "selectors", "socket", "ssl", "subprocess", 
 ADDRESS_SYNTAX = {"proxy/proxy_protocol.py": {"socket"}}  # inet_pton and inet_ntop alone
 # The only modules of the data plane that handle sockets.
 SOCKETS = {
-    "acme_backend",
     "backend",
     "channel",
+    "dial",
     "entrance",
     "leg",
     "listener",
     "outlet",
     "redirect",
     "relay",
+    "resolver",
     "session",
     "sockets",
     "supervisor",

@@ -184,3 +184,12 @@ def test_control_characters_of_file_names_are_not_shown(place: Place) -> None:
     output = place.run("check").output
     assert "\x1b" not in output
     assert "\\x1b[31m[red]bad.pem" in output
+
+
+def test_authorities_of_a_backend_that_cannot_be_used_are_an_error(place: Place) -> None:
+    (place.path / "empty.pem").write_text("nothing here")
+    for file, said in (("missing.pem", "cannot be read (No such file or directory)"), ("empty.pem", "holds no certif")):
+        place.configure(listener=f'[backends.b]\nservers = ["h:1"]\ntls = "verify"\ntls_ca = "{file}"\n')
+        result = place.run("check")
+        assert result.exit_code == 1
+        assert f"backends.b.tls_ca: {place.path / file}: {said}" in result.output

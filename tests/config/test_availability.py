@@ -16,10 +16,8 @@ BACKEND = '[backends.b]\nservers = ["h:1"]\n'
         ('[server]\nuser = "snigate"\n' + LISTENER, "server.user"),
         ('[server]\nuser = ""\n' + LISTENER, "server.user"),
         (LISTENER + 'tls = "starttls"', "listeners[web].tls"),
-        (BACKEND.replace('"h:1"', '"h:1", "unix:/run/b"') + LISTENER, "backends.b.servers"),
         (BACKEND + 'client_address = "xclient"\n' + LISTENER, "backends.b.client_address"),
         (BACKEND + 'client_address = "imap-id"\n' + LISTENER, "backends.b.client_address"),
-        (BACKEND + 'tls = "verify"\n' + LISTENER, "backends.b.tls"),
         (BACKEND + 'tls = "starttls"\n' + LISTENER, "backends.b.tls"),
     ],
 )

@@ -264,3 +264,70 @@ def test_what_is_no_port_number_is_no_redirect_port(problems: Problems, value: s
     (problem,) = problems(REDIRECT + f"redirect_port = {value}")
     assert problem.key == "listeners[plain].redirect_port"
     assert "port number" in problem.message
+
+
+def backend(*lines: str) -> str:
+    return '[backends.b]\nservers = ["h:1", "10.0.0.1:1"]\n' + "\n".join(lines) + "\n" + LISTENER
+
+
+def test_a_server_is_named_once(problems: Problems) -> None:
+    (problem,) = problems(backend().replace('"10.0.0.1:1"', '"10.0.0.1:1", "H:1"'))
+    assert problem.key == "backends.b.servers[2]"
+    assert problem.message == '"h:1" is already in the list; name each server once'
+
+
+@pytest.mark.parametrize(
+    ("line", "wanted"),
+    [
+        ('tls_name = "a.example"', 'tls = "verify"'),
+        ('tls_ca = "system"', 'tls = "verify"'),
+        ('tls_pin = ["qHYOb3U5ZhxxuAG94u88ytY97gy2USCY1YdLFxXTmqc="]', 'tls = "verify"'),
+        ('check_interval = "1s"', "check"),
+        ('check_path = "/"', 'check = "http"'),
+        ("check_status = [200]", 'check = "http"'),
+        ('check = "tcp"\ncheck_status = [200]', 'check = "http"'),
+    ],
+)
+def test_a_key_of_a_backend_that_could_have_no_effect_is_refused(problems: Problems, line: str, wanted: str) -> None:
+    (problem,) = problems(backend(line))
+    assert problem.key == f"backends.b.{line.rpartition(chr(10))[2].partition(' ')[0]}"
+    assert f"has no effect without {wanted}" in problem.message
+
+
+def test_pins_decide_alone(problems: Problems) -> None:
+    pin = 'tls_pin = ["qHYOb3U5ZhxxuAG94u88ytY97gy2USCY1YdLFxXTmqc="]'
+    (problem,) = problems(backend('tls = "verify"', pin, 'tls_ca = "ca.pem"'))
+    assert problem.key == "backends.b.tls_ca"
+
+
+def test_a_unix_socket_with_tls_needs_a_name_or_a_pin(problems: Problems, loaded: Load) -> None:
+    text = backend('tls = "verify"').replace('"h:1"', '"unix:/run/b"')
+    (problem,) = problems(text)
+    assert problem.key == "backends.b.tls_name"
+    assert '"unix:/run/b" has no host name' in problem.message
+    loaded(text.replace('"verify"', '"verify"\ntls_name = "b.example"'))
+    loaded(text.replace('"verify"', '"verify"\ntls_pin = ["qHYOb3U5ZhxxuAG94u88ytY97gy2USCY1YdLFxXTmqc="]'))
+
+
+def test_what_passes_through_is_not_encrypted_twice(problems: Problems) -> None:
+    passing = route('hosts = ["a.example"]', 'action = "passthrough"', 'backend = "b"')
+    (problem,) = problems(backend('tls = "verify"') + passing)
+    assert problem.key == "listeners[web].routes[0].backend"
+    assert 'name a backend with tls = "off"' in problem.message
+
+
+@pytest.mark.parametrize(
+    ("line", "key", "said"),
+    [
+        ('tls_pin = ["abc"]', "tls_pin[0]", "is not a pin"),
+        ('check_path = "health"', "check_path", "is not the path of a request"),
+        ('check_path = "/a b"', "check_path", "is not the path of a request"),
+        ("check_status = []", "check_status", "for example [200]"),
+        ("check_status = [100]", "check_status[0]", "it is 200 to 599"),
+        ('check_status = ["200"]', "check_status[0]", "expected an HTTP status"),
+    ],
+)
+def test_values_of_a_backend_that_make_no_sense_are_told_so(problems: Problems, line: str, key: str, said: str) -> None:
+    (problem,) = problems(backend('tls = "verify"', 'check = "http"', line))
+    assert problem.key == f"backends.b.{key}"
+    assert said in problem.message

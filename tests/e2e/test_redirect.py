@@ -373,7 +373,7 @@ def test_a_backend_that_is_not_there_is_a_502_that_the_log_explains(tmp_path: Pa
             "it is counted",
         )
         assert snigate.metric("snigate_backend_connect_failures_total", backend=f"127.0.0.1:{nobody}") == 1
-        assert "cannot be reached: Connection refused; challenges get 502 until it can" in snigate.log
+        assert "cannot be reached: Connection refused; its clients are turned away until it can" in snigate.log
 
 
 def test_a_conversation_that_outlives_drain_is_cut_and_accounted_for(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ async def converse(request: bytes) -> tuple[bytes, bytes]:
     one.dial(
         asyncio.get_running_loop(),
         ESTABLISHED,
-        lambda sock: connected.set_result(Peer(sock)),
+        lambda found: connected.set_result(Peer(found.socket)),
         lambda reason: connected.set_exception(AssertionError(reason)),
     )
     assert not connected.done(), "never before dial returns"

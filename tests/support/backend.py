@@ -22,6 +22,10 @@ class PlayedBackend:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Listen no longer."""
         self._socket.close()
 
     def accept(self) -> socket.socket:

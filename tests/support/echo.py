@@ -9,11 +9,11 @@ from types import TracebackType
 
 
 class EchoServer:
-    """Listens on loopback (`port`), or on a Unix socket. `connections` counts those accepted."""
+    """Listens on loopback (`port`, 0: a free one), or on a Unix socket. `connections` counts those accepted."""
 
-    def __init__(self, path: str | None = None) -> None:
+    def __init__(self, path: str | None = None, port: int = 0) -> None:
         if path is None:
-            self._socket = socket.create_server(("127.0.0.1", 0), backlog=1024)
+            self._socket = socket.create_server(("127.0.0.1", port), backlog=1024)
             self.port = self._socket.getsockname()[1]
         else:
             self._socket = socket.socket(socket.AF_UNIX)

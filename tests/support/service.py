@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -61,7 +62,7 @@ def backend_metrics() -> BackendMetrics:
     return BackendMetrics(
         Histogram("duration", "For a test.", registry=registry),
         Counter("failures", "For a test.", registry=registry),
-        Gauge("up", "For a test.", registry=registry),
+        defaultdict(lambda: Gauge("up", "For a test.", registry=None)),
     )
 
 
