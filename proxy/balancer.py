@@ -114,6 +114,15 @@ class Balancer(Generic[M]):
         Of those with the best rank: the one with the fewest connections, or whoever's turn it is, which is also what
         decides between equals.
         """
+        best = self._only(tried) if len(self.members) == 1 else self._best(now, tried)
+        if best is not None:
+            best.take(now)
+        return best
+
+    def _only(self, tried: Collection[M]) -> M | None:
+        return None if self.members[0] in tried else self.members[0]
+
+    def _best(self, now: float, tried: Collection[M]) -> M | None:
         members, best, best_key, best_place = self.members, None, (Rank.OUT, 0), 0
         for place in (*range(self._turn, len(members)), *range(min(self._turn, len(members)))):
             member = members[place]
@@ -122,5 +131,4 @@ class Balancer(Generic[M]):
                 best, best_key, best_place = member, key, place
         if best is not None:
             self._turn = best_place + 1
-            best.take(now)
         return best

@@ -115,7 +115,7 @@ class ServerDial:
             return
         left = max(len(addresses.members) - len(self._tried) + 1, 1)  # this one included
         share = (self._deadline - loop.time()) / left
-        self._timer = loop.call_later(share, self._failed, f"no answer within {share:.2g} s")
+        self._timer = loop.call_later(share, self._not_answered, share)
         self._connect()
 
     def _connect(self) -> None:
@@ -130,14 +130,17 @@ class ServerDial:
             self._stop_timer()
             self._timer = self._loop.call_soon(self._failed, os.strerror(code))
 
+    def _not_answered(self, share: float) -> None:
+        self._failed(f"no answer within {share:.2g} s")
+
     def _settled(self) -> None:
         assert self._socket is not None
         code = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code:
             self._failed(os.strerror(code))
             return
-        self._stop_timer()
         self._loop.remove_writer(self._socket)
+        self._stop_timer()
         if self._tls is None:
             self._succeed(PLAIN_TEXT, self._header)
             return
@@ -179,6 +182,11 @@ class ServerDial:
             self._failed(f"{os.strerror(error.errno or 0)}, during the TLS handshake")
             return
         if done:
+            assert self._socket is not None
+            self._stop_timer()
+            self._loop.remove_reader(self._socket)
+            if self._unsent:
+                self._loop.remove_writer(self._socket)
             self._succeed(handshake.engine, self._unsent)
 
     def _send(self, data: bytes) -> None:
@@ -201,13 +209,11 @@ class ServerDial:
             self._failed(f"{os.strerror(error.errno or 0)}, during the TLS handshake")
 
     def _succeed(self, layer: Layer, first: bytes) -> None:
+        """Hand the socket over; nothing of the dial's is registered on it any more."""
         sock, address = self._socket, self._address
         assert sock is not None
         assert address is not None
         self._state = State.OVER
-        self._stop_timer()
-        self._loop.remove_reader(sock)
-        self._loop.remove_writer(sock)
         self._socket = None
         address.succeeded()
         self._on_connected(Connected(sock, layer, self._server.name, first, address.release))

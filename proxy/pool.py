@@ -102,7 +102,8 @@ class PoolDial:
         self._dial = None
         server = self._tried[-1]
         server.reached()
-        self._on_connected(connected._replace(release=_Lease(server, connected.release).release))
+        sock, layer, name, first, release = connected
+        self._on_connected(Connected(sock, layer, name, first, _Lease(server, release).release))
 
     def _not_reached(self, reason: str) -> None:
         self._dial = None

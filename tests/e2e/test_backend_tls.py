@@ -66,7 +66,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         **{name: (name, f'client_address = "none"\n{verified}') for name in ("good", "named", "unknown", "expired")},
         "pin": ("pinned", f'client_address = "none"\ntls = "verify"\ntls_pin = ["{other}", "{pin}"]\n'),
         "wrong-pin": ("pinned", f'client_address = "none"\ntls = "verify"\ntls_pin = ["{other}"]\n'),
-        "told": ("told", f'client_address = "proxy-v1"\n{verified}check = "http"\ncheck_interval = "100ms"\n'),
+        "told": ("told", f'client_address = "proxy-v1"\n{verified}check = "http"\ncheck_interval = "1s"\n'),
         "plain": ("plain", f'client_address = "none"\n{verified}'),
     }
     home = directory / "nginx"

@@ -109,7 +109,7 @@ def test_the_log_names_each_refused_client_and_its_reason(strict: tuple[Snigate,
     exchange_raw(strict[0].port, hellos.from_stdlib("named.example.org"))
     wait_for(lambda: "sni=named.example.org" in strict[0].log, "the access log has it")
     line = next(line for line in strict[0].log.splitlines() if "sni=named.example.org" in line)
-    assert " handshake_failed reason=unrecognized_name" in line
+    assert " end=handshake_failed by=client reason=unrecognized_name" in line
     assert " strict 127.0.0.1:" in line
 
 

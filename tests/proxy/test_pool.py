@@ -56,8 +56,9 @@ async def test_a_refused_connection_is_told_in_words(caplog: pytest.LogCaptureFi
     one = pool(port)
     for _ in range(3):
         assert await Dialled(one).reason() == "Connection refused"
-    said = f"backend web: server 127.0.0.1:{port} cannot be reached: Connection refused; its clients are turned away until it can"
-    assert caplog.messages == [said]
+    (said,) = caplog.messages
+    assert said.startswith(f"backend web: server 127.0.0.1:{port} cannot be reached: Connection refused; ")
+    assert said.endswith("its clients are turned away until it can")
     with socket.create_server(("127.0.0.1", port)):
         assert [await visit(one) for _ in range(3)] == [f"127.0.0.1:{port}"] * 3
     assert caplog.messages == [said, f"backend web: server 127.0.0.1:{port} can be reached again"]
