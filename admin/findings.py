@@ -24,6 +24,7 @@ from config.errors import Problem
 from config.model import Config, ListenerConfig
 from proxy.contexts import CertificateContexts, ContextError
 from proxy.policy import Policy
+from proxy.privileges import UserError, find_user, user_to_become
 from proxy.routing import Action, RouteTable, route_tables
 
 H2 = b"h2"
@@ -51,6 +52,7 @@ def of_configuration(problems: Iterable[Problem], severity: Literal["error", "wa
 def findings(reading: Reading) -> list[Finding]:
     """Everything about a configuration that could be loaded, and about the certificates it names; errors first."""
     found = [
+        *_user(reading.config),
         *_files(reading),
         *_refused_by_openssl(reading),
         *of_configuration(configuration_warnings.warnings(reading.config), "warning"),
@@ -60,6 +62,22 @@ def findings(reading: Reading) -> list[Finding]:
         *_coalescing(reading),
     ]
     return sorted(found, key=lambda one: one.severity)
+
+
+def _user(config: Config) -> Iterator[Finding]:
+    """A user that is unknown; one that whoever checks could not become is a warning, since another may be to serve."""
+    if config.server.user is None:
+        return
+    where = _key(config, "server.user")
+    try:
+        find_user(config.server.user)
+    except UserError as error:
+        yield Finding("error", where, plain(str(error)))
+        return
+    try:
+        user_to_become(config.server.user)
+    except UserError as error:
+        yield Finding("warning", where, plain(str(error)))
 
 
 def _files(reading: Reading) -> Iterator[Finding]:

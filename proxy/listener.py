@@ -12,6 +12,7 @@ from proxy.errors import Outcome
 from proxy.leg import reset
 from proxy.service import Service
 from proxy.session import Session
+from proxy.sockets import BACKLOG
 
 log = logging.getLogger("snigate.listener")
 
@@ -37,12 +38,16 @@ class Listener:
         self._loop.add_reader(self._socket, self._acceptable)
 
     def stop(self) -> None:
-        """Take what has already arrived, then accept no more and close this process's copy of the socket."""
+        """Take what has already arrived, then accept no more and close this process's copy of the socket.
+
+        No more than what can have queued: others may accept on the same socket, and take what goes on arriving.
+        """
+        self._loop.remove_reader(self._socket)
+        for _ in range(BACKLOG):
+            if self._service.limits.full or not self._accept():
+                break
         if self._resume is not None:
             self._resume.cancel()
-        self._loop.remove_reader(self._socket)
-        while not self._service.limits.full and self._accept():
-            pass
         self._socket.close()
 
     def _acceptable(self) -> None:

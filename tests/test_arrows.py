@@ -36,7 +36,10 @@ PURE = {
 IO = {"asyncio", "multiprocessing", "selectors", "socket", "ssl", "subprocess", "threading", "uvloop", "watchfiles"}
 ADDRESS_SYNTAX = {"proxy/proxy_protocol.py": {"socket"}}  # inet_pton and inet_ntop alone
 # The only modules of the data plane that handle sockets.
-SOCKETS = {"backend", "channel", "leg", "listener", "outlet", "relay", "session", "sockets", "supervisor", "welcome"}
+SOCKETS = {
+    *("backend", "leg", "listener", "outlet", "relay", "session", "welcome"),
+    *("channel", "child", "family", "generation", "sockets", "supervisor"),
+}
 
 
 def modules(package: str) -> list[Path]:

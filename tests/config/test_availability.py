@@ -13,8 +13,6 @@ BACKEND = '[backends.b]\nservers = ["h:1"]\n'
 @pytest.mark.parametrize(
     ("text", "key"),
     [
-        ('[server]\nuser = "snigate"\n' + LISTENER, "server.user"),
-        ('[server]\nuser = ""\n' + LISTENER, "server.user"),
         (LISTENER + 'tls = "starttls"', "listeners[web].tls"),
         (LISTENER + 'protocol = "http-redirect"', "listeners[web].protocol"),
         (LISTENER + 'accept_proxy_from = ["10.0.0.0/8"]', "listeners[web].accept_proxy_from"),
@@ -37,7 +35,6 @@ def test_what_this_version_cannot_do_is_refused_by_its_key(problems: Problems, t
 @pytest.mark.parametrize(
     ("text", "key"),
     [
-        ("[server]\nuser = 1\n" + LISTENER, "server.user"),
         (LISTENER + 'tls = "startls"', "listeners[web].tls"),
         (LISTENER + 'protocol = "http-redirekt"', "listeners[web].protocol"),
         (LISTENER + 'accept_proxy_from = ["10.0.0.1/8"]', "listeners[web].accept_proxy_from[0]"),
