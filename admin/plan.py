@@ -79,6 +79,8 @@ class Planner:
 
     def next(self, current: Plan, reread: bool) -> ServerPlan:
         """What the supervisor calls. Raises PlanError."""
+        import admin.control  # noqa: F401 - once here, rather than in each control process that follows
+
         assert isinstance(current, ServerPlan)
         try:
             config = self._reread() if reread else current.config

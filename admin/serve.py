@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import resource
 import time
 from collections.abc import Callable
@@ -39,6 +40,8 @@ def serve(config: Config, on_ready: Callable[[Ready], None], reread: Callable[[]
         lambda found: on_ready(_ready(plan, found)),
         partial(remove_gauges, metrics_directory),
     )
+    gc.collect()
+    gc.freeze()  # what is here now stays; no process that is forked has to look at it again
     return supervisor.run()
 
 
