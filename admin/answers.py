@@ -113,7 +113,9 @@ class Process(msgspec.Struct, frozen=True):
 
     role: str
     number: int
+    generation: int  # the generation it was started for
     pid: int | None  # null: it is being started again
+    state: str  # "starting", "prepared", "ready", "draining" or "down"
     ready: bool
     started_at: str | None
 
@@ -160,12 +162,21 @@ class Status(msgspec.Struct, frozen=True):
     ready: bool
     state: str  # "ready", "no-worker" or "draining"
     draining: bool
+    generation: int  # the one that accepts connections
     worker_restarts: int
     admin: dict[str, str]  # "admin" and, where configured, "metrics": their addresses
     listeners: tuple[Listener, ...]
     processes: tuple[Process, ...]
     store: Store | None  # null: the keeper has not reported yet
     replicas: tuple[Replica, ...]
+
+
+class Reloaded(msgspec.Struct, frozen=True):
+    """What came of a reload."""
+
+    applied: bool  # false: everything stays as it was
+    generation: int  # the one that accepts connections now
+    problems: tuple[str, ...]
 
 
 class ProblemDetails(msgspec.Struct, frozen=True):

@@ -30,6 +30,8 @@ from admin.explanation import asked_host
 from admin.guard import Guard
 from admin.page import page
 from admin.problem_details import on_exception, on_http_exception, problem
+from admin.reloads import Reloads
+from admin.state import RELOAD
 from admin.view import READY, View
 from certstore.names import InvalidName
 
@@ -92,9 +94,16 @@ def admin_app(view: View, metrics_directory: Path, names: frozenset[str], token:
     return Guard(_full(Endpoints(view, metrics_directory)), names, token, where)
 
 
-def local_app(view: View, metrics_directory: Path) -> ASGIApp:
-    """For the Unix socket, which only its owner can reach: no token, any Host."""
-    return Guard(_full(Endpoints(view, metrics_directory)), None, None)
+def local_app(view: View, metrics_directory: Path, reloads: Reloads | None = None) -> ASGIApp:
+    """For the Unix socket, which only its owner can reach: no token, any Host, and `reloads` may be asked for."""
+    full = Endpoints(view, metrics_directory)
+    if reloads is None:
+        return Guard(_full(full), None, None)
+
+    async def reload(request: Request) -> Response:
+        return _answer(await reloads.ask())
+
+    return Guard(_full(full, Route(RELOAD, reload, methods=["POST"])), None, None, posts=frozenset({RELOAD}))
 
 
 def metrics_app(view: View, metrics_directory: Path) -> ASGIApp:
@@ -102,7 +111,7 @@ def metrics_app(view: View, metrics_directory: Path) -> ASGIApp:
     return Guard(_app(_open_routes(Endpoints(view, metrics_directory))), None, None)
 
 
-def _full(endpoints: Endpoints) -> ASGIApp:
+def _full(endpoints: Endpoints, *more: Route) -> ASGIApp:
     return _app(
         [
             Route("/", endpoints.index),
@@ -111,6 +120,7 @@ def _full(endpoints: Endpoints) -> ASGIApp:
             Route("/api/v1/explain", endpoints.explain),
             Route("/api/v1/status", endpoints.status),
             Route("/api/v1/openapi.json", endpoints.openapi),
+            *more,
         ]
     )
 

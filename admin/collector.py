@@ -24,7 +24,7 @@ EXPIRING = 1000  # certificates with a series of their own beside those of confi
 LONG_EXPIRED = 30 * 86400.0  # seconds; what expired earlier comes last among them
 
 REJECT_REASONS = (*(one.value for one in RejectReason), "unreadable_directory", "trust", "default_name")
-SWAP_RESULTS = ("applied", "rejected")
+RESULTS = ("applied", "rejected")
 
 
 class ControlCollector(Collector):
@@ -40,9 +40,20 @@ class ControlCollector(Collector):
         yield from self._certificates()
         yield from self._store()
         yield GaugeMetricFamily("snigate_workers", "Workers that accept connections.", self._view.workers_ready)
+        yield self._reloads()
         yield CounterMetricFamily(
             "snigate_worker_restarts_total", "Workers started again after they had died.", self._view.worker_restarts
         )
+
+    def _reloads(self) -> Metric:
+        family = CounterMetricFamily(
+            "snigate_config_reloads_total",
+            "Reloads of the configuration: applied, or rejected and everything left as it was.",
+            labels=("result",),
+        )
+        for result in RESULTS:
+            family.add_metric((result,), self._view.reloads.get(result, 0))
+        return family
 
     def _build_info(self) -> Metric:
         family = GaugeMetricFamily(
@@ -91,7 +102,7 @@ class ControlCollector(Collector):
             "Changes of the certificate store: applied, or holding something that was rejected.",
             labels=("result",),
         )
-        for result in SWAP_RESULTS:
+        for result in RESULTS:
             swaps.add_metric((result,), report.swaps.get(result, 0) if report is not None else 0)
         yield swaps
         if report is None:

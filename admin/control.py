@@ -7,15 +7,17 @@ supervisor bound. If it dies, traffic does not notice, and the next one listens 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
-
-from starlette.types import ASGIApp
+from collections.abc import Coroutine
+from typing import Any
 
 from admin.app import admin_app, local_app, metrics_app
 from admin.guard import own_names
-from admin.http_server import Server
+from admin.http_server import PatientProtocol, Server
+from admin.reloads import Reloads
 from admin.surroundings import Surroundings
 from admin.view import View
 from certstore.replica import Replica
@@ -25,38 +27,72 @@ from proxy.channel import Channel
 log = logging.getLogger("snigate.control")
 
 
+CATCH_UP = 1.0  # seconds that answering waits for the keeper at most
+
+
 def run(surroundings: Surroundings, channel: Channel) -> None:
-    """Be the control process until the supervisor is gone."""
-    asyncio.run(_serve(surroundings, channel))
+    """Be the control process until the supervisor is gone, or has no more use for it."""
+    asyncio.run(_Control(surroundings, channel).serve())
 
 
-async def _serve(given: Surroundings, channel: Channel) -> None:
-    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # its warnings are about what strangers send
-    replica = Replica(given.config.certificates.order)
-    view = View(given.config, replica, given.listeners, given.sockets.addresses, given.started_at)
-    tasks = [asyncio.create_task(replica.follow(given.keeper_socket, "control", 0))]
-    for sock, app in _apps(given, view):
-        server = Server(app)
-        await server.listen(sock)
-        tasks.append(asyncio.create_task(server.keep_time()))
-    for task in tasks:
+class _Control:
+    def __init__(self, given: Surroundings, channel: Channel) -> None:
+        self._given = given
+        self._channel = channel
+        self._reloads = Reloads(channel)
+        self._replica = Replica(given.config.certificates.order)
+        self._view = View(given.config, self._replica, given.listeners, given.sockets.addresses, given.started_at)
+        self._told = asyncio.Event()  # how the processes are
+        self._ending = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def serve(self) -> None:
+        """Know what is to be told first, then answer: whoever asks a process just started must not be misled."""
+        logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # its warnings are about what strangers send
+        self._run(self._replica.follow(self._given.keeper_socket, "control", 0))
+        self._run(self._listen())
+        await self._told.wait()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CATCH_UP):
+                await self._replica.ready.wait()
+        servers = self._servers()
+        for server, sock in servers:
+            await server.listen(sock)
+            self._run(server.keep_time())
+        self._channel.say({"ready": True})
+        await self._ending.wait()
+        await asyncio.gather(*(server.end() for server, _ in servers))
+        os._exit(0)
+
+    async def _listen(self) -> None:
+        """Take in what the supervisor says; even at its end, this process may still wait for an outcome."""
+        async for message in self._channel.listen():
+            if "reloaded" in message:
+                self._reloads.hear(message["reloaded"])
+            elif "end" in message:
+                self._ending.set()
+            else:
+                self._view.hear(message)
+                self._told.set()
+        os._exit(0)  # the supervisor is gone
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
         task.add_done_callback(_end_if_failed)
-    channel.say({"ready": True})
-    async for message in channel.listen():
-        view.hear(message)
-    os._exit(0)  # the supervisor is gone, or has no more use for this process
+        self._tasks.append(task)
 
-
-def _apps(given: Surroundings, view: View) -> list[tuple[socket.socket, ASGIApp]]:
-    sockets, directory = given.sockets, given.metrics_directory
-    names = own_names(given.config.admin.listen.host)
-    apps = [
-        (sockets.admin, admin_app(view, directory, names, given.token, where_the_token_is(given.config))),
-        (sockets.local, local_app(view, directory)),
-    ]
-    if sockets.metrics is not None:
-        apps.append((sockets.metrics, metrics_app(view, directory)))
-    return apps
+    def _servers(self) -> list[tuple[Server, socket.socket]]:
+        given, view = self._given, self._view
+        sockets, directory = given.sockets, given.metrics_directory
+        names = own_names(given.config.admin.listen.host)
+        admin = admin_app(view, directory, names, given.token, where_the_token_is(given.config))
+        servers = [
+            (Server(admin), sockets.admin),
+            (Server(local_app(view, directory, self._reloads), PatientProtocol), sockets.local),
+        ]
+        if sockets.metrics is not None:
+            servers.append((Server(metrics_app(view, directory)), sockets.metrics))
+        return servers
 
 
 def where_the_token_is(config: Config) -> str:

@@ -26,6 +26,7 @@ from proxy.backend_tls import unusable_authorities
 from proxy.client_auth import ClientAuthError
 from proxy.contexts import CertificateContexts, ContextError
 from proxy.policy import Policy
+from proxy.privileges import UserError, find_user, user_to_become
 from proxy.routing import Action, RouteTable, route_tables
 
 H2 = b"h2"
@@ -57,6 +58,7 @@ def findings(reading: Reading) -> list[Finding]:
     except ClientAuthError as error:
         return [Finding("error", _key(reading.config, "listeners"), plain(str(error)))]
     found = [
+        *_user(reading.config),
         *_files(reading),
         *_refused_by_openssl(reading, tables),
         *of_configuration(configuration_warnings.warnings(reading.config), "warning"),
@@ -67,6 +69,22 @@ def findings(reading: Reading) -> list[Finding]:
         *_coalescing(reading, tables),
     ]
     return sorted(found, key=lambda one: one.severity)
+
+
+def _user(config: Config) -> Iterator[Finding]:
+    """A user that is unknown; one that whoever checks could not become is a warning, since another may be to serve."""
+    if config.server.user is None:
+        return
+    where = _key(config, "server.user")
+    try:
+        find_user(config.server.user)
+    except UserError as error:
+        yield Finding("error", where, plain(str(error)))
+        return
+    try:
+        user_to_become(config.server.user)
+    except UserError as error:
+        yield Finding("warning", where, plain(str(error)))
 
 
 def _files(reading: Reading) -> Iterator[Finding]:

@@ -67,13 +67,24 @@ def is_same_origin(origin: str, host: str) -> bool:
 
 
 class Guard:
-    """ASGI middleware. `names` None: any Host; `token` None: the API needs none. `where` tells where the token is."""
+    """ASGI middleware. `names` None: any Host; `token` None: the API needs none. `where` tells where the token is.
 
-    def __init__(self, app: ASGIApp, names: frozenset[str] | None, token: str | None, where: str = "") -> None:
+    `posts` are the paths that take POST.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        names: frozenset[str] | None,
+        token: str | None,
+        where: str = "",
+        posts: frozenset[str] = frozenset(),
+    ) -> None:
         self._app = app
         self._names = names
         self._token = token
         self._where = where
+        self._posts = posts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse, or pass on; every answer gets the headers that keep browsers from misusing it."""
@@ -95,7 +106,9 @@ class Guard:
                 )
             if any(not is_same_origin(origin.decode("latin-1"), text) for origin in headers.get(b"origin", [])):
                 return problem(403, "a page of another site asked; only snigate's own pages may")
-        if scope["method"] not in ("GET", "HEAD"):
+        if scope["method"] == "POST" and scope["path"] in self._posts:
+            pass
+        elif scope["method"] not in ("GET", "HEAD"):
             return problem(405, "only GET and HEAD are answered", {"allow": "GET, HEAD"})
         if b"transfer-encoding" in headers or any(value.strip(b"0 ") for value in headers.get(b"content-length", [])):
             return problem(413, "no request here takes a body; send none", {"connection": "close"})

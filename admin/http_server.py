@@ -15,6 +15,8 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 DEADLINE = 30.0  # seconds from one answer (at first, from accept) to the next; more than KEEP_ALIVE
+LOCAL_DEADLINE = 300.0  # the same on the local socket
+LAST_REQUESTS = 1.0  # seconds in which clients that have connected may still ask
 KEEP_ALIVE = 5  # seconds a connection may be idle after an answer
 MAX_HEAD = 16 << 10  # bytes of a request's line and headers
 MAX_REQUESTS = 64  # connections served at a time; the next is told 503
@@ -24,6 +26,7 @@ MAX_CONNECTIONS = 256  # connections open at a time; the next is cut
 class BoundedProtocol(H11Protocol):
     """HTTP/1.1 with a deadline."""
 
+    patience = DEADLINE
     deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
@@ -48,17 +51,23 @@ class BoundedProtocol(H11Protocol):
     def _push_on(self) -> None:
         if self.deadline is not None:
             self.deadline.cancel()
-        self.deadline = self.loop.call_later(DEADLINE, self.transport.abort)
+        self.deadline = self.loop.call_later(self.patience, self.transport.abort)
+
+
+class PatientProtocol(BoundedProtocol):
+    """The same for the local socket, where an answer may be that to a reload."""
+
+    patience = LOCAL_DEADLINE
 
 
 class Server(uvicorn.Server):
     """uvicorn as a task among others: signals are left alone."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, protocol: type[BoundedProtocol] = BoundedProtocol) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
-                http=BoundedProtocol,
+                http=protocol,
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -83,3 +92,10 @@ class Server(uvicorn.Server):
         while True:
             await asyncio.sleep(1)
             await self.on_tick(0)
+
+    async def end(self) -> None:
+        """Accept no more, answer what was asked, and what those that have just connected ask."""
+        for server in self.servers:
+            server.close()
+        await asyncio.sleep(LAST_REQUESTS)
+        await self.shutdown()

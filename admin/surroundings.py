@@ -22,7 +22,12 @@ class Sockets:
     @property
     def every(self) -> tuple[socket.socket, ...]:
         """All of them."""
-        return tuple(one for one in (self.admin, self.metrics, self.local) if one is not None)
+        return (*self.tcp, self.local)
+
+    @property
+    def tcp(self) -> tuple[socket.socket, ...]:
+        """Those at addresses that an operator chose."""
+        return tuple(one for one in (self.admin, self.metrics) if one is not None)
 
     @property
     def addresses(self) -> dict[str, str]:

@@ -43,6 +43,8 @@ class View:
         self.clock = clock
         self.draining = False
         self.worker_restarts = 0
+        self.generation = 0
+        self.reloads: Mapping[str, int] = {}  # of the configuration, by how they ended
         self._listeners = listeners
         self._admin = dict(admin)
         self._started_at = started_at
@@ -53,11 +55,15 @@ class View:
         now = self.clock()
         self.draining = bool(message["draining"])
         self.worker_restarts = int(message["worker_restarts"])
+        self.generation = int(message["generation"])
+        self.reloads = message["reloads"]
         self._processes = tuple(
             answers.Process(
                 role=one["role"],
                 number=one["number"],
+                generation=one["generation"],
                 pid=one["pid"],
+                state=one["state"],
                 ready=one["ready"],
                 started_at=iso(now - one["seconds"]) if one["seconds"] is not None else None,
             )
@@ -114,6 +120,7 @@ class View:
             ready=self.state == READY,
             state=self.state,
             draining=self.draining,
+            generation=self.generation,
             worker_restarts=self.worker_restarts,
             admin=self._admin,
             listeners=tuple(

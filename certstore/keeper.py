@@ -207,6 +207,8 @@ class Keeper:
                         hello.number, hello.pid, said.change, said.certificates, said.digest
                     )
                     self._report()
+        except ConnectionError:
+            pass  # a process that ended, which is the supervisor's business
         except (ProtocolError, OSError, TimeoutError) as error:
             log.warning("a subscriber's connection ended: %s", error)
         finally:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from config.model import BackendConfig, Config, ListenerConfig, ServerConfig, Table
+from config.model import BackendConfig, Config, ListenerConfig, Table
 from config.sources import KeyPath
 
 
@@ -35,12 +35,6 @@ def _present(value: Any) -> bool:
 _not_empty = bool
 
 NOT_AVAILABLE_YET: tuple[Unavailable, ...] = (
-    Unavailable(
-        ServerConfig,
-        "user",
-        _present,
-        "dropping privileges is not available yet; leave the key out and start snigate as the user it is to run as",
-    ),
     Unavailable(
         ListenerConfig,
         "tls",
@@ -77,7 +71,6 @@ def unavailable(config: Config) -> Iterator[tuple[KeyPath, str]]:
 
 
 def _tables(config: Config) -> Iterator[tuple[KeyPath, Table]]:
-    yield ("server",), config.server
     for name, backend in config.backends.items():
         yield ("backends", name), backend
     for index, listener in enumerate(config.listeners):

@@ -38,6 +38,7 @@ from config.sources import KeyPath, Tree, dotted, read
 from config.words import found, quoted
 
 FILE_NAME = "snigate.toml"
+STATE_DIRECTORY = "snigate-data"  # beside the main file
 SYSTEM_FILE = Path("/etc/snigate/snigate.toml")
 
 _Model = TypeVar("_Model", bound=Table)
@@ -71,6 +72,18 @@ def load_or_defaults(explicit: Path | None, directory: Path | None = None) -> Co
     directory = directory or Path.cwd()
     file = find(explicit, directory)
     return Config.defaults(directory) if file is None else load(file)
+
+
+def likely_state_directory(explicit: Path | None) -> Path:
+    """The state directory that a configuration with problems most likely means: what it says, else the default."""
+    file = find(explicit, Path.cwd())
+    if file is None:
+        return Path.cwd() / STATE_DIRECTORY
+    tree = read(file.absolute())
+    table = tree.values.get("server")
+    said = table.get("state_directory") if isinstance(table, dict) else None
+    path = ("server", "state_directory")
+    return tree.file_of(path if said else ()).parent / (said if isinstance(said, str) else STATE_DIRECTORY)
 
 
 def load(path: Path) -> Config:
@@ -188,7 +201,7 @@ class _Checker:
         values = dict(table)
         files = {key: self._tree.file_of((*path, key)) for key in model.model_fields}
         if model is ServerConfig and "state_directory" not in values:
-            values["state_directory"] = "snigate-data"
+            values["state_directory"] = STATE_DIRECTORY
             files["state_directory"] = self._tree.main
         while True:
             try:

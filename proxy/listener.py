@@ -10,6 +10,7 @@ import socket
 
 from proxy.entrance import Enter
 from proxy.limits import Limits
+from proxy.sockets import BACKLOG
 
 log = logging.getLogger("snigate.listener")
 
@@ -39,12 +40,16 @@ class Listener:
         self._loop.add_reader(self._socket, self._acceptable)
 
     def stop(self) -> None:
-        """Take what has already arrived, then accept no more and close this process's copy of the socket."""
+        """Take what has already arrived, then accept no more and close this process's copy of the socket.
+
+        No more than what can have queued: others may accept on the same socket, and take what goes on arriving.
+        """
+        self._loop.remove_reader(self._socket)
+        for _ in range(BACKLOG):
+            if self._limits.full or not self._accept():
+                break
         if self._resume is not None:
             self._resume.cancel()
-        self._loop.remove_reader(self._socket)
-        while not self._limits.full and self._accept():
-            pass
         self._socket.close()
 
     def _acceptable(self) -> None:

@@ -1,7 +1,8 @@
 """What workers count, in prometheus-client's multiprocess files.
 
 A worker makes one `Metrics` with its own number: its files carry the number, not the process id, so a replaced worker
-goes on where the dead one stopped and no files pile up. Every label is bound before the first connection, and no
+goes on counting where the dead one stopped and no files pile up. Gauges are of living workers alone: the supervisor has
+a dead one's files removed. Every label is bound before the first connection, and no
 label's value is anything that a client can choose; docs/metrics.md lists them all.
 """
 
@@ -32,6 +33,12 @@ def empty_directory(state_directory: Path) -> Path:
     return directory
 
 
+def remove_gauges(directory: Path, worker: int) -> None:
+    """Drop what a worker that has ended was like; what it counted stays."""
+    for file in directory.glob(f"gauge_live*_{worker}.db"):
+        file.unlink(missing_ok=True)
+
+
 class Metrics:
     """The metrics of one worker process. Make one a process, and only in a worker."""
 
@@ -40,6 +47,7 @@ class Metrics:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory)
         values.ValueClass = values.MultiProcessValue(process_identifier=lambda: worker)  # type: ignore[no-untyped-call]
         registry = CollectorRegistry()  # a worker exposes nothing itself
+        self._health = directory / f"gauge_livemin_{worker}.db"
         self._connections = Counter(
             "snigate_connections_total", "Connections that ended, by how.", ("listener", "outcome"), registry=registry
         )
@@ -47,7 +55,7 @@ class Metrics:
             "snigate_connections_active",
             "Connections open now.",
             ("listener",),
-            multiprocess_mode="sum",
+            multiprocess_mode="livesum",
             registry=registry,
         )
         self._handshakes = Counter(
@@ -83,7 +91,7 @@ class Metrics:
             "snigate_backend_up",
             "1 while a server is in service in every worker, 0 when one leaves it out.",
             ("backend", "server"),
-            multiprocess_mode="min",
+            multiprocess_mode="livemin",
             registry=registry,
         )
         selections = Counter(
@@ -93,12 +101,16 @@ class Metrics:
         self.event_loop_lag = Gauge(
             "snigate_event_loop_lag_seconds",
             "How late a worker's event loop was last, the worst of the workers.",
-            multiprocess_mode="max",
+            multiprocess_mode="livemax",
             registry=registry,
         )
         self.open_fds = Gauge(
-            "snigate_open_fds", "File descriptors open in workers.", multiprocess_mode="sum", registry=registry
+            "snigate_open_fds", "File descriptors open in workers.", multiprocess_mode="livesum", registry=registry
         )
+
+    def retire(self) -> None:
+        """Say no more of backends: a worker that accepts no more connects no more, and its last word would stay."""
+        self._health.unlink(missing_ok=True)
 
     def listener(self, name: str) -> ListenerMetrics:
         """The metrics of one listener."""
@@ -142,7 +154,7 @@ class ListenerMetrics:
         selections: dict[Level, Counter],
     ) -> None:
         self.active = active
-        self.active.set(0)  # a worker that died has left its own number of connections here
+        self.active.set(0)
         self.to_backend = to_backend
         self.to_client = to_client
         self.outcomes = outcomes

@@ -1,104 +1,74 @@
-"""The supervisor: forks the other processes, replaces those that die, and drains them at the end.
+"""The supervisor: forks the other processes, replaces those that die, rolls generations, and drains all at the end.
 
 One selectors loop over signals and child channels: no asyncio and no threads, so that it may fork at any moment. It
-owns the listening sockets and the front contexts; a worker that dies leaves both to the next. It knows its children
-only as (role, number, callable), and learns from each whether it is ready.
+owns the listening sockets and the front contexts; a worker that dies leaves both to the next. What its children do it
+knows only as callables of a plan; how one plan follows another is `proxy.succession`'s.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
 import logging
-import os
 import selectors
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable
 
-from proxy.channel import MAX_LINE, Channel, Message, encode
-from proxy.sockets import Slot
+from proxy.channel import Message
+from proxy.child import Child, State
+from proxy.family import GRACE, Family
+from proxy.generation import Plan, Replan
+from proxy.succession import PATIENCE, RENEWAL, Request, Succession
 
 log = logging.getLogger("snigate.supervisor")
 
-STABLE = 5.0  # seconds a child must have lived for its next start not to be delayed
-MAX_DELAY = 10.0  # seconds between starts of a child that keeps dying
-GRACE = 2.0  # seconds beyond `drain` before a worker is killed
 ONE_REQUEST = 1.0  # seconds within which several signals are one request to stop (a shell signals the whole group)
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP)
 
 
-@dataclass(frozen=True)
-class ChildSpec:
-    """A process to keep running. `main` gets its channel, and runs in the child until the process is to end."""
-
-    role: str  # "keeper", "control" or "worker"
-    number: int
-    main: Callable[[Channel], None]
-    keeps: tuple[socket.socket, ...] = ()  # the supervisor's sockets that this child uses; it closes all others
-
-    @property
-    def name(self) -> str:
-        """How logs call it."""
-        return f"worker {self.number}" if self.role == "worker" else self.role
-
-
-@dataclass
-class _Child:
-    """A spec and the process that runs it now, if any."""
-
-    spec: ChildSpec
-    pid: int = 0
-    channel: socket.socket | None = None
-    started: float = 0.0
-    ready: bool = False
-    deaths: int = 0  # in a row, each soon after its start
-    start_at: float = 0.0
-    received: bytearray = field(default_factory=bytearray)
-
-
 class Supervisor:
-    """Runs `specs` until told to stop. `on_ready` is called once, with what the keeper said, when a worker accepts."""
+    """Runs a plan, and those that follow it, until told to stop.
+
+    `on_ready` is called once, with what the keeper said, when a worker accepts; `on_worker_end` with the number of each
+    worker that has ended. `patience` and `renewal` are seconds, as explained in `proxy.succession`.
+    """
 
     def __init__(
         self,
-        specs: Iterable[ChildSpec],
-        sockets: Iterable[socket.socket],
-        drain: float,
+        first: Plan,
+        replan: Replan,
         on_ready: Callable[[Message], None],
-        after_fork: Callable[[ChildSpec], None] = lambda _: None,
+        on_worker_end: Callable[[int], None] = lambda _: None,
+        patience: float = PATIENCE,
+        renewal: float = RENEWAL,
     ) -> None:
-        self._children = [_Child(spec) for spec in specs]
-        self._sockets = tuple(sockets)
-        self._drain = drain
+        self._family = Family(self._hear, on_worker_end, self._leave)
+        self._succession = Succession(self._family, first, replan, patience, renewal)
         self._on_ready = on_ready
-        self._after_fork = after_fork
-        self._selector = selectors.DefaultSelector()
         self._signals, self._wakeup = socket.socketpair()
-        self._draining = False
-        self._draining_since = 0.0
-        self._drain_deadline = 0.0
+        self._draining_since: float | None = None
         self._restarts = 0
         self._announced = False
         self._said_by_keeper: Message = {}
+        self._told: dict[Child, object] = {}  # what each control process was told last
 
     def run(self) -> int:
         """Supervise until every child has ended after a stop; returns the exit status."""
         self._take_signals()
-        self._selector.register(self._signals, selectors.EVENT_READ, self._on_signals)
-        for child in self._children:
-            self._start(child)
-        while not self._draining or any(child.pid for child in self._children):
-            for key, _ in self._selector.select(self._time_out()):
-                key.data()
+        self._succession.begin()
+        while self._draining_since is None or any(child.pid for child in self._family):
+            self._tell_control()
+            for key, events in self._family.selector.select(self._time_out()):
+                key.data(events)
             self._reap()
-            if self._draining:
-                self._go_on_draining()
-            else:
-                self._start_due()
+            now = time.monotonic()
+            self._family.kill_overdue(now)
+            if self._draining_since is None:
+                self._succession.advance(now)
+            elif not self._family.workers:
+                for child in self._family:
+                    self._family.end_now(child)
         log.info("stopped")
         return 0
 
@@ -108,8 +78,14 @@ class Supervisor:
         signal.set_wakeup_fd(self._wakeup.fileno(), warn_on_full_buffer=False)
         for number in _SIGNALS:
             signal.signal(number, lambda *_: None)
+        self._family.selector.register(self._signals, selectors.EVENT_READ, self._on_signals)
 
-    def _on_signals(self) -> None:
+    def _leave(self) -> None:
+        """In a process just forked."""
+        self._signals.close()
+        self._wakeup.close()
+
+    def _on_signals(self, _: int) -> None:
         try:
             numbers = self._signals.recv(256)
         except BlockingIOError:
@@ -117,196 +93,93 @@ class Supervisor:
         for number in numbers:
             if number in (signal.SIGTERM, signal.SIGINT):
                 self._stop()
-            elif number == signal.SIGHUP:
-                log.error("reload is not available yet: the configuration stays as it is; restart to change it")
+            elif number == signal.SIGHUP and self._draining_since is None:
+                self._succession.ask(Request("SIGHUP", reread=True))
 
     def _stop(self) -> None:
         """Begin to drain; when told again, end at once."""
-        if self._draining:
-            if time.monotonic() - self._draining_since > ONE_REQUEST:
-                log.warning("told to stop again: open connections are cut")
-                self._drain_deadline = 0.0
-            return
-        log.info("stopping: no new connections; open ones have %g s", self._drain)
-        self._draining = True
-        self._draining_since = time.monotonic()
-        self._drain_deadline = time.monotonic() + self._drain + GRACE
-        self._tell_control()
-        for child in self._children:
-            if child.spec.role == "worker":
-                self._say(child, {"drain": True})
-        for sock in self._sockets:
-            sock.close()
-
-    def _go_on_draining(self) -> None:
-        workers = [child for child in self._children if child.spec.role == "worker" and child.pid]
-        if not workers:
-            for child in self._children:  # their channel's end tells them
-                self._close_channel(child)
-        if time.monotonic() > self._drain_deadline:
-            for child in self._children:
-                if child.pid:
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(child.pid, signal.SIGKILL)
-
-    def _time_out(self) -> float | None:
-        """Seconds until something is due without an event."""
-        if self._draining:
-            return 0.5
-        due = [child.start_at for child in self._children if not child.pid]
-        return max(0.0, min(due) - time.monotonic()) if due else None
-
-    def _start_due(self) -> None:
         now = time.monotonic()
-        for child in self._children:
-            if not child.pid and now >= child.start_at:
-                self._start(child)
-
-    def _start(self, child: _Child) -> None:
-        near, far = socket.socketpair()
-        pid = os.fork()
-        if pid == 0:
-            near.close()
-            self._become(child.spec, far)
-        far.close()
-        near.setblocking(False)
-        child.pid, child.channel, child.started, child.ready = pid, near, time.monotonic(), False
-        child.received.clear()
-        self._selector.register(near, selectors.EVENT_READ, lambda: self._hear(child))
-        log.debug("%s started, process %d", child.spec.name, pid)
+        if self._draining_since is not None:
+            if now - self._draining_since > ONE_REQUEST:
+                log.warning("told to stop again: open connections are cut")
+                for worker in self._family.workers:  # by resets: to be killed would end them as if they were whole
+                    self._family.drain(worker, 0.0)
+            return
+        drain = self._succession.serving.plan.drain
+        log.info("stopping: no new connections; open ones have %g s", drain)
+        self._draining_since = now
+        self._succession.stop()
         self._tell_control()
+        for worker in self._family.workers:
+            self._family.drain(worker, drain)
+        self._family.release_all()
 
-    def _become(self, spec: ChildSpec, channel: socket.socket) -> None:
-        """In the child: leave everything of the supervisor's behind, run, and never return."""
-        status = 1
-        try:
-            signal.set_wakeup_fd(-1)
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-                signal.signal(number, signal.SIG_IGN)  # the channel says when to end
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            self._selector.close()
-            self._signals.close()
-            self._wakeup.close()
-            for other in self._children:
-                if other.channel is not None:
-                    other.channel.close()
-            for sock in self._sockets:
-                if sock not in spec.keeps:
-                    sock.close()
-            self._after_fork(spec)
-            spec.main(Channel(channel))
-            status = 0
-        except BaseException:
-            log.exception("%s failed", spec.name)
-        finally:
-            logging.shutdown()
-            os._exit(status)
+    def _time_out(self) -> float:
+        """Seconds until something is due without an event."""
+        deadline = self._family.next_deadline()
+        moments = [deadline] if deadline is not None else []
+        if self._draining_since is None:
+            moments.append(self._succession.due())
+        return max(0.0, min(moments) - time.monotonic()) if moments else GRACE
 
-    def _hear(self, child: _Child) -> None:
-        """Take in what a child says; its channel's end is its death, which `_reap` sees to."""
-        if child.channel is None:  # closed by what was heard a moment ago from another
+    def _hear(self, child: Child, message: Message) -> None:
+        """Take in what a child says."""
+        if "reload" in message:
+            request = Request("snigate reload", reread=True, asker=child, number=int(message["reload"]))
+            self._succession.ask(request)
+            if self._draining_since is not None:
+                self._succession.stop()
+        elif child.state is State.ENDING:
             return
-        try:
-            data = child.channel.recv(65536)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if not data:
-            self._close_channel(child)
-            return
-        child.received += data
-        *lines, rest = child.received.split(b"\n")
-        child.received = rest
-        try:
-            for line in lines:
-                self._take_in(child, json.loads(line))
-            if len(rest) > MAX_LINE:
-                raise ValueError(f"a line of more than {MAX_LINE} bytes")
-        except (ValueError, AttributeError) as error:
-            log.error("%s said what makes no sense (%s); it is replaced", child.spec.name, error)
-            self._close_channel(child)
-
-    def _take_in(self, child: _Child, message: Message) -> None:
-        if message.get("ready"):
-            child.ready = True
+        elif message.get("prepared"):
+            self._succession.prepared(child)
+        elif message.get("ready"):
+            child.state = State.READY
             if child.spec.role == "keeper":
                 self._said_by_keeper = message
-            self._tell_control()
             self._announce()
 
     def _announce(self) -> None:
-        accepts = any(child.ready for child in self._children if child.spec.role == "worker")
+        accepts = any(worker.state is State.READY for worker in self._family.workers)
         if not self._announced and accepts and self._said_by_keeper:
             self._announced = True
             self._on_ready(self._said_by_keeper)
 
     def _reap(self) -> None:
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                return
-            for child in self._children:
-                if child.pid == pid:
-                    self._died(child, os.waitstatus_to_exitcode(status))
-
-    def _died(self, child: _Child, code: int) -> None:
-        self._close_channel(child)
-        child.pid, child.ready = 0, False
-        if self._draining:
-            return
-        now = time.monotonic()
-        child.deaths = 0 if now - child.started > STABLE else child.deaths + 1
-        delay = min(MAX_DELAY, 0.1 * 2 ** (child.deaths - 1)) if child.deaths else 0.0
-        child.start_at = now + delay
-        if child.spec.role == "worker":
-            self._restarts += 1
-        how = f"was killed by signal {-code}" if code < 0 else f"ended with status {code}"
-        log.error("%s %s; it is started again%s", child.spec.name, how, f" in {delay:g} s" if delay else "")
-        self._tell_control()
+        for child, code in self._family.reap():
+            told_to_end = child.state is State.ENDING
+            child.ended()
+            how = f"was killed by signal {-code}" if code < 0 else f"ended with status {code}"
+            if told_to_end or self._draining_since is not None:
+                log.debug("%s of generation %d %s", child.name, child.generation, how)
+                self._family.forget(child)
+            elif self._succession.died(child, how, time.monotonic()) and child.spec.role == "worker":
+                self._restarts += 1
 
     def _tell_control(self) -> None:
-        """Let control know how the processes are."""
-        message: Message = {
-            "draining": self._draining,
+        """Let control know how the processes are, when that has changed. Who is busy hears of it later."""
+        children = sorted(self._family, key=lambda one: (one.spec.role == "worker", one.number))
+        seen = (
+            self._draining_since is not None,
+            self._restarts,
+            self._succession.serving.number,
+            tuple(self._succession.reloads.items()),
+            tuple((child, child.pid, child.state, child.number) for child in children),
+        )
+        told: dict[Child, object] = {}
+        for control in self._succession.controls:
+            if self._told.get(control) != seen and control.pid and control.has_heard:
+                control.say(self._message(children))
+                told[control] = seen
+            elif control in self._told:
+                told[control] = self._told[control]
+        self._told = told
+
+    def _message(self, children: list[Child]) -> Message:
+        return {
+            "draining": self._draining_since is not None,
             "worker_restarts": self._restarts,
-            "processes": [
-                {
-                    "role": child.spec.role,
-                    "number": child.spec.number,
-                    "pid": child.pid or None,
-                    "ready": child.ready,
-                    "seconds": round(time.monotonic() - child.started, 1) if child.pid else None,
-                }
-                for child in self._children
-            ],
+            "generation": self._succession.serving.number,
+            "reloads": self._succession.reloads,
+            "processes": [child.report() for child in children],
         }
-        for child in self._children:
-            if child.spec.role == "control":
-                self._say(child, message)
-
-    def _say(self, child: _Child, message: Message) -> None:
-        """Tell a child. One that has not listened for so long that its channel is full is replaced."""
-        if child.channel is None:
-            return
-        data = encode(message)
-        try:
-            complete = child.channel.send(data) == len(data)
-        except OSError:
-            complete = False
-        if not complete:
-            self._close_channel(child)
-
-    def _close_channel(self, child: _Child) -> None:
-        if child.channel is not None:
-            self._selector.unregister(child.channel)
-            child.channel.close()
-            child.channel = None
-
-
-def slot_sockets(slots: Iterable[Slot]) -> list[socket.socket]:
-    """Every socket of some slots."""
-    return [sock for slot in slots for sockets in slot.sockets.values() for sock in sockets]

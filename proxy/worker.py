@@ -1,7 +1,8 @@
 """A worker: the data plane. Holds a replica of the store, accepts, and relays until it is told to drain.
 
-Reads no certificate file. Accepts only when its replica has caught up with the keeper. Ends when its connections have
-(after a drain), or at once when the supervisor is gone.
+Reads no certificate file. Accepts only when its replica has caught up with the keeper and the supervisor says so, which
+is when all workers of its generation have. Told to drain, it takes what has arrived on its sockets, accepts no more,
+and ends when its connections have. It ends at once when the supervisor is gone.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from proxy.relay import shared_buffer
 from proxy.routing import RouteTable
 from proxy.service import Service
 from proxy.session import Session
-from proxy.sockets import Slot
+from proxy.sockets import Share
 from proxy.throttle import Throttle
 from proxy.welcome import SERVER, WelcomeBackend
 
@@ -65,18 +66,19 @@ class Generation:
     backend_tls: Mapping[str, BackendTls]  # by backend, where it has TLS
 
 
-def run(generation: Generation, slot: Slot, channel: Channel) -> None:
-    """Be the worker of `slot` until drained."""
-    uvloop.run(_Worker(generation, slot, channel).serve())
+def run(generation: Generation, share: Share, number: int, channel: Channel) -> None:
+    """Be the worker of this number, which accepts on `share`, until drained."""
+    uvloop.run(_Worker(generation, share, number, channel).serve())
 
 
 class _Worker:
-    def __init__(self, generation: Generation, slot: Slot, channel: Channel) -> None:
+    def __init__(self, generation: Generation, share: Share, number: int, channel: Channel) -> None:
         self._generation = generation
         self._config = generation.config
-        self._slot = slot
+        self._share = share
+        self._number = number
         self._channel = channel
-        self._metrics = Metrics(slot.number, generation.metrics_directory)
+        self._metrics = Metrics(number, generation.metrics_directory)
         self._replica = Replica(generation.config.certificates.order)
         self._contexts = CertificateContexts()
         self._replica.tell(self._contexts)
@@ -85,44 +87,58 @@ class _Worker:
         self._checks: set[asyncio.Task[None]] = set()
         self._complaints = Throttle(COMPLAIN_EVERY)
         self._ids = connection_ids()
+        self._told = asyncio.Event()  # that there is something new in the two that follow
+        self._may_accept = False
+        self._deadline: float | None = None  # of the drain, in the loop's time; None: not told to drain
 
     async def serve(self) -> None:
         """Catch up, accept, serve, drain."""
-        drain = asyncio.create_task(self._told_to_drain())
+        obeying = asyncio.create_task(self._obey())
         access_log = self._access_log()
-        self._background.add(
-            asyncio.create_task(self._replica.follow(self._generation.keeper_socket, "worker", self._slot.number))
-        )
+        following = asyncio.create_task(self._replica.follow(self._generation.keeper_socket, "worker", self._number))
         self._services = await self._make_services(access_log)
         await self._replica.ready.wait()
         listeners = [
             Listener(service.loop, service.name, sock, service.limits, self._entrance(listener, service))
             for listener, service in zip(self._config.listeners, self._services, strict=True)
-            for sock in self._slot.sockets[service.name]
+            for sock in self._share[service.name]
         ]
         gc.collect()
         gc.freeze()
-        for listener in listeners:
-            listener.start()
         self._background.add(asyncio.create_task(self._account()))
         self._background.add(asyncio.create_task(self._measure_lag()))
+        self._channel.say({"prepared": True})
+        await self._told.wait()
+        for listener in listeners:
+            listener.start()
         self._channel.say({"ready": True})
-        await drain
+        while self._deadline is None:
+            self._told.clear()
+            await self._told.wait()
+        following.cancel()  # what is open needs no other certificates
         for check in self._checks:
             check.cancel()
         for listener in listeners:
             listener.stop()
+        self._metrics.retire()
         await self._drained()
         if access_log is not None:
             access_log.flush()
-        for task in self._background:
+        for task in (obeying, *self._background):
             task.cancel()
 
-    async def _told_to_drain(self) -> None:
+    async def _obey(self) -> None:
+        """Take in what the supervisor says. A worker that was not told to accept has nothing to drain: it ends."""
         async for message in self._channel.listen():
-            if message.get("drain"):
-                return
-        os._exit(0)  # the supervisor is gone
+            if message.get("accept"):
+                self._may_accept = True
+            if "drain" in message:
+                deadline = asyncio.get_running_loop().time() + message["drain"]
+                self._deadline = deadline if self._deadline is None else min(self._deadline, deadline)
+                if not self._may_accept:
+                    break
+            self._told.set()
+        os._exit(0)
 
     def _access_log(self) -> AccessLog | None:
         said = self._config.log
@@ -197,21 +213,24 @@ class _Worker:
         pool = Pool(config, timeout, tls, metrics)
         self._background.add(asyncio.create_task(pool.resolver.keep()))
         checks = HealthChecks(config, tls, timeout)
-        self._checks.add(asyncio.create_task(checks.keep(pool.servers, self._slot.number)))
+        self._checks.add(asyncio.create_task(checks.keep(pool.servers, self._number)))
         return pool
 
     async def _drained(self) -> None:
-        """Wait for the open connections' ends, at most `drain` seconds; cut what is left then."""
+        """Wait for the open connections' ends, until the deadline; cut what is left then."""
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._config.server.drain
         # Looking now and then costs the sessions nothing, where telling would be work for each of them.
-        while any(service.sessions for service in self._services) and loop.time() < deadline:  # noqa: ASYNC110
+        while any(service.sessions for service in self._services) and self._remaining(loop) > 0:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
         for service in self._services:
             for session in _sessions(service):
                 session.cut()
         while any(service.sessions for service in self._services):  # noqa: ASYNC110 - a task ends a bit later
             await asyncio.sleep(0)
+
+    def _remaining(self, loop: asyncio.AbstractEventLoop) -> float:
+        """Seconds until the deadline, which may have been moved up."""
+        return self._deadline - loop.time() if self._deadline is not None else 0.0
 
     async def _account(self) -> None:
         """Count what open connections have relayed so far, now and again."""

@@ -46,20 +46,20 @@ IO = {"asyncio", "multiprocessing", "selectors", "socket", "ssl", "subprocess", 
 ADDRESS_SYNTAX = {"proxy/proxy_protocol.py": {"socket"}}  # inet_pton and inet_ntop alone
 # The only modules of the data plane that handle sockets.
 SOCKETS = {
-    "backend",
-    "channel",
-    "dial",
-    "entrance",
-    "leg",
-    "listener",
-    "outlet",
-    "redirect",
-    "relay",
-    "resolver",
-    "session",
-    "sockets",
-    "supervisor",
-    "welcome",
+    *(
+        "backend",
+        "dial",
+        "entrance",
+        "leg",
+        "listener",
+        "outlet",
+        "redirect",
+        "relay",
+        "resolver",
+        "session",
+        "welcome",
+    ),
+    *("channel", "child", "family", "generation", "sockets", "supervisor"),
 }
 
 

@@ -4,33 +4,42 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 import typer
 
 from admin import logs
-from admin.answers import Process, Status
+from admin.answers import Process, Reloaded, Status
 from admin.commands.output import Cell, ConfigOption, JsonOption, facts, fail, load, say, say_json, table
 from admin.panel import announce
 from admin.serve import serve as run_server
-from admin.state import CONTROL_SOCKET, StateError
+from admin.state import CONTROL_SOCKET, RELOAD, StateError
 from admin.text import count
 from certstore.errors import CertstoreError
 from certstore.unix_path import socket_address
-from proxy.client_auth import ClientAuthError
-from proxy.contexts import ContextError
+from config.errors import ConfigError
+from config.load import likely_state_directory, load_or_defaults
+from proxy.generation import PlanError
+from proxy.privileges import UserError
 from proxy.sockets import BindError
 
 TIMEOUT = 10.0  # seconds
+RELOAD_TIMEOUT = 290.0  # seconds: for a reload on its way, and the one after it
+
+_Answer = TypeVar("_Answer", Status, Reloaded)
 
 
 def serve(config: ConfigOption = None) -> None:
     """Run until stopped."""
     loaded = load(config)
     logs.configure(loaded.log)
+    explicit, directory = config.absolute() if config is not None else None, Path.cwd()
     try:
-        status = run_server(loaded, lambda ready: announce(loaded, ready))
-    except (StateError, BindError, ClientAuthError, ContextError, CertstoreError) as error:
+        status = run_server(
+            loaded, lambda ready: announce(loaded, ready), lambda: load_or_defaults(explicit, directory)
+        )
+    except (UserError, StateError, BindError, PlanError, CertstoreError) as error:
         fail(str(error))
     raise typer.Exit(status)
 
@@ -46,29 +55,41 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 
 
 def reload(config: ConfigOption = None) -> None:
-    """Take in a changed configuration (not available yet)."""
-    load(config)
-    fail("reload is not available yet; restart snigate to change its configuration (certificates need no restart)")
+    """Have the running server take in its configuration anew, and wait for the outcome."""
+    try:
+        path = load_or_defaults(config).server.state_directory / CONTROL_SOCKET
+    except ConfigError as error:  # the server has to hear of it all the same: it logs and counts what it refuses
+        path = likely_state_directory(config) / CONTROL_SOCKET
+        if not path.exists():
+            fail(str(error))
+    found = _asked(path, "POST", RELOAD, Reloaded, RELOAD_TIMEOUT)
+    if not found.applied:
+        fail("\n".join((*found.problems, "reload refused: everything stays as it is")))
+    say(f"reloaded: generation {found.generation} accepts connections")
 
 
 def ask(path: Path) -> Status:
     """The status of the server behind a control socket; ends the command where none answers."""
+    return _asked(path, "GET", "/api/v1/status", Status, TIMEOUT)
+
+
+def _asked(path: Path, method: str, endpoint: str, answer: type[_Answer], timeout: float) -> _Answer:
+    """What the server behind a control socket answers; ends the command where it does not."""
     import httpx  # no other command needs it, and it takes a while
 
     try:
         with socket_address(path) as address:
             with socket.socket(socket.AF_UNIX) as probe:
                 probe.connect(address)
-            with httpx.Client(transport=httpx.HTTPTransport(uds=address), timeout=TIMEOUT) as client:
-                answer = client.get("http://snigate/api/v1/status").raise_for_status()
-        found = msgspec.json.decode(answer.content, type=Status)
+            with httpx.Client(transport=httpx.HTTPTransport(uds=address), timeout=timeout) as client:
+                found = client.request(method, f"http://snigate{endpoint}").raise_for_status()
+        return msgspec.json.decode(found.content, type=answer)
     except PermissionError:
         fail(f"{path} may not be used; ask as the user that snigate runs as")
     except OSError:
         fail(f"snigate is not running: nothing answers on {path}; start it with 'snigate serve'")
     except (httpx.HTTPError, msgspec.MsgspecError) as error:
         fail(f"the server behind {path} gave no answer that can be used ({error}); look into its log")
-    return found
 
 
 def _show(found: Status) -> None:
@@ -86,7 +107,7 @@ def _show(found: Status) -> None:
         [(one.name, "\n".join(one.addresses), one.protocol, one.backend) for one in found.listeners],
     )
     table(
-        ("Process", "Pid", "State", "Since", "Certificates", "Change", "Digest"),
+        ("Process", "Generation", "Pid", "State", "Since", "Certificates", "Change", "Digest"),
         [(*_process(one), *_replica(found, one)) for one in found.processes],
     )
     if found.worker_restarts:
@@ -110,8 +131,8 @@ def _store_rows(found: Status) -> list[tuple[str, Cell]]:
 
 def _process(one: Process) -> tuple[Cell, ...]:
     name = f"worker {one.number}" if one.role == "worker" else one.role
-    state = ("ready", "green") if one.ready else ("starting", "yellow") if one.pid else ("down", "red")
-    return name, str(one.pid or "-"), state, one.started_at or "-"
+    style = {"ready": "green", "down": "red"}.get(one.state, "yellow")
+    return name, str(one.generation), str(one.pid or "-"), (one.state, style), one.started_at or "-"
 
 
 def _replica(found: Status, process: Process) -> tuple[Cell, ...]:

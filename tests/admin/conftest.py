@@ -123,8 +123,29 @@ def make_report(problems: list[FileProblem], waiting: list[str]) -> Report:
 
 
 def said(*, draining: bool = False, workers: int = 2, restarts: int = 0) -> Message:
-    """What the supervisor tells control."""
-    processes: list[Message] = [{"role": "keeper", "number": 0, "pid": 1, "ready": True, "seconds": 5.0}]
-    processes += [{"role": "worker", "number": 0, "pid": 4711, "ready": workers > 0, "seconds": 5.0}]
-    processes += [{"role": "worker", "number": 1, "pid": None, "ready": workers > 1, "seconds": None}]
-    return {"draining": draining, "worker_restarts": restarts, "processes": processes}
+    """What the supervisor tells control: of the second generation, and of one worker left of the first."""
+    processes = [
+        _process("keeper", 0, 1, 1, "ready"),
+        _process("worker", 0, 2, 4711, "ready" if workers > 0 else "starting"),
+        _process("worker", 1, 2, 4712, "ready") if workers > 1 else _process("worker", 1, 2, None, "down"),
+        _process("worker", 2, 1, 4713, "draining"),
+    ]
+    return {
+        "draining": draining,
+        "worker_restarts": restarts,
+        "generation": 2,
+        "reloads": {"applied": 4, "rejected": 5},
+        "processes": processes,
+    }
+
+
+def _process(role: str, number: int, generation: int, pid: int | None, state: str) -> Message:
+    return {
+        "role": role,
+        "number": number,
+        "generation": generation,
+        "pid": pid,
+        "state": state,
+        "ready": state == "ready",
+        "seconds": 5.0 if pid is not None else None,
+    }

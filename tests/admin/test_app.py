@@ -179,10 +179,12 @@ def test_status_tells_processes_listeners_and_store(serve: Serve, make_view: Mak
     view.hear(said(workers=1, restarts=3))
     found = msgspec.json.decode(ask(serve(view), "/api/v1/status").content, type=answers.Status)
     assert (found.ready, found.state, found.worker_restarts) == (True, "ready", 3)
-    assert [(one.role, one.pid, one.ready) for one in found.processes] == [
-        ("keeper", 1, True),
-        ("worker", 4711, True),
-        ("worker", None, False),
+    assert found.generation == 2
+    assert [(one.role, one.generation, one.pid, one.state, one.ready) for one in found.processes] == [
+        ("keeper", 1, 1, "ready", True),
+        ("worker", 2, 4711, "ready", True),
+        ("worker", 2, None, "down", False),
+        ("worker", 1, 4713, "draining", False),
     ]
     assert found.listeners == (answers.Listener("web", ("127.0.0.1:8443",), "tcp", "welcome"),)
     assert found.store is not None

@@ -113,6 +113,8 @@ def test_workers_and_restarts_are_the_supervisors(make_view: MakeView) -> None:
     view.hear(said(workers=1, restarts=7))
     assert _value(view, "snigate_workers") == 1
     assert _value(view, "snigate_worker_restarts_total") == 7
+    assert _value(view, "snigate_config_reloads_total", {"result": "applied"}) == 4
+    assert _value(view, "snigate_config_reloads_total", {"result": "rejected"}) == 5
 
 
 def test_the_build_is_named(make_view: MakeView) -> None:

@@ -25,7 +25,7 @@ def _surroundings(place: Place) -> Surroundings:
     return Surroundings(
         config=config,
         sockets=Sockets(bind_tcp("admin", anywhere), bind_tcp("metrics", anywhere), bind_unix(state.control_socket)),
-        keeper_socket=state.keeper_socket,
+        keeper_socket=state.new_keeper_socket(1),
         metrics_directory=empty_directory(state.path),
         token=TOKEN,
         listeners={"web": ["127.0.0.1:8443"]},
@@ -45,15 +45,15 @@ def test_control_serves_all_its_sockets_and_ends_with_the_supervisor(place: Plac
             os._exit(1)
     far.close()
     with near, near.makefile("rb") as lines:
-        assert json.loads(lines.readline()) == {"ready": True}
         near.sendall(encode(said()))
+        assert json.loads(lines.readline()) == {"ready": True}
         addresses = given.sockets.addresses
         with (
             socket_address(given.config.server.state_directory / "control.sock") as path,
             httpx.Client(transport=httpx.HTTPTransport(uds=path)) as local,
         ):
-            while not (status := local.get("http://snigate/api/v1/status").json())["processes"]:
-                pass
+            status = local.get("http://snigate/api/v1/status").json()
+            assert len(status["processes"]) == 4, "it answers nothing before it knows"
             assert status["admin"] == addresses
             assert status["started_at"] == "2023-11-14T22:13:20Z"
         assert httpx.get(f"http://{addresses['admin']}/readyz").text == "ready\n"

@@ -8,7 +8,7 @@ import typer
 
 from admin import openapi
 from admin.cli import app
-from admin.collector import REJECT_REASONS, SWAP_RESULTS, ControlCollector
+from admin.collector import REJECT_REASONS, RESULTS, ControlCollector
 from admin.description import STANDINGS
 from admin.view import STATES
 from certstore.ranking import Level
@@ -25,7 +25,7 @@ VALUES = {
     "reason": (*HANDSHAKE_FAILURES, *REJECT_REASONS),
     "direction": ("to_backend", "to_client"),
     "level": [str(one.value) for one in Level],
-    "result": SWAP_RESULTS,
+    "result": RESULTS,
     "server": ("built-in",),
 }
 

@@ -11,32 +11,40 @@ from typing import Any
 import msgspec
 import pytest
 
-from admin import serve as serving
+from admin.answers import Reloaded
 from admin.cli import app
 from admin.panel import Ready
+from admin.serve import serve
 from admin.state import StateError
 from admin.view import View
 from certstore.unix_path import socket_address
 from config.model import Config
+from proxy.generation import PlanError
+from proxy.sockets import BindError
 from tests.admin.conftest import MakeView, Place, said
 
-Answer = Callable[[int, bytes], None]
+Answer = Callable[[int, bytes], list[str]]
 
 
 @pytest.fixture
 def answer(place: Place) -> Iterator[Answer]:
-    """Answers a request on the control socket."""
+    """Answers a request on the control socket; what was asked comes to be in the list it returns."""
     path = place.path / "snigate-data/control.sock"
     path.parent.mkdir()
     threads: list[threading.Thread] = []
 
-    def start(status: int, body: bytes) -> None:
+    def start(status: int, body: bytes) -> list[str]:
+        asked: list[str] = []
+
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
+                asked.append(f"{self.command} {self.path}")
                 self.send_response(status)
                 self.send_header("content-length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
+
+            do_POST = do_GET  # noqa: N815 - http.server's name
 
             def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - http.server's name
                 pass
@@ -51,6 +59,7 @@ def answer(place: Place) -> Iterator[Answer]:
 
         threads.append(threading.Thread(target=serve))
         threads[-1].start()
+        return asked
 
     yield start
     for thread in threads:
@@ -118,10 +127,45 @@ def test_an_answer_that_cannot_be_used_is_told(place: Place, answer: Answer, sta
     assert "gave no answer that can be used" in result.stderr
 
 
-def test_reload_says_that_it_is_not_available_yet(place: Place) -> None:
+def test_reload_says_which_generation_serves(place: Place, answer: Answer) -> None:
+    asked = answer(200, msgspec.json.encode(Reloaded(True, 7, ())))
+    result = place.run("reload")
+    assert result.exit_code == 0, result.output
+    assert result.stdout == "reloaded: generation 7 accepts connections\n"
+    assert asked == ["POST /api/v1/reload"]
+
+
+def test_reload_names_every_reason_for_a_refusal(place: Place, answer: Answer) -> None:
+    answer(200, msgspec.json.encode(Reloaded(False, 6, ("this is wrong", "and that"))))
     result = place.run("reload")
     assert result.exit_code == 1
-    assert "not available yet" in result.stderr
+    assert result.stderr == "this is wrong\nand that\nreload refused: everything stays as it is\n"
+
+
+@pytest.mark.parametrize(
+    "text", ["nonsense = 1", 'nonsense = 1\n[server]\nstate_directory = "snigate-data"', "= broken"]
+)
+def test_reload_asks_the_server_even_when_the_configuration_has_problems(
+    place: Place, answer: Answer, text: str
+) -> None:
+    place.configure(text=text)
+    answer(200, msgspec.json.encode(Reloaded(False, 6, ("said by the server",))))
+    result = place.run("reload")
+    assert result.exit_code == 1
+    assert "said by the server" in result.stderr
+
+
+def test_reload_with_problems_and_no_server_names_the_problems(place: Place) -> None:
+    place.configure(text="nonsense = 1")
+    result = place.run("reload")
+    assert result.exit_code == 1
+    assert "nonsense" in result.stderr
+
+
+def test_reload_without_a_server_says_so(place: Place) -> None:
+    result = place.run("reload")
+    assert result.exit_code == 1
+    assert "snigate is not running" in result.stderr
 
 
 def test_the_version_names_what_it_runs_on(place: Place) -> None:
@@ -138,7 +182,7 @@ def test_an_unknown_command_or_option_is_wrong_usage(place: Place) -> None:
 
 
 def test_serve_tells_what_keeps_it_from_starting(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(config: Config, on_ready: Callable[[Ready], None]) -> int:
+    def refuse(config: Config, on_ready: Callable[[Ready], None], reread: Callable[[], Config]) -> int:
         raise StateError("another snigate uses it")
 
     monkeypatch.setattr("admin.commands.server.run_server", refuse)
@@ -157,10 +201,10 @@ def test_serve_with_a_broken_configuration_names_every_problem(place: Place) -> 
 
 
 def test_the_token_is_made_before_anything_listens(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    def stop_here(config: Config, workers: int) -> None:
+    def stop_here(config: Config, workers: int, before: object) -> None:
         assert (Path(config.server.state_directory) / "token").exists()
-        raise StateError("far enough")
+        raise BindError("far enough")
 
-    monkeypatch.setattr(serving, "bind_slots", stop_here)
-    with pytest.raises(StateError, match="far enough"):
-        serving.serve(place.config, lambda ready: None)
+    monkeypatch.setattr("admin.plan.bind_listeners", stop_here)
+    with pytest.raises(PlanError, match="far enough"):
+        serve(place.config, lambda ready: None, lambda: place.config)

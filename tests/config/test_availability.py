@@ -13,8 +13,6 @@ BACKEND = '[backends.b]\nservers = ["h:1"]\n'
 @pytest.mark.parametrize(
     ("text", "key"),
     [
-        ('[server]\nuser = "snigate"\n' + LISTENER, "server.user"),
-        ('[server]\nuser = ""\n' + LISTENER, "server.user"),
         (LISTENER + 'tls = "starttls"', "listeners[web].tls"),
         (BACKEND + 'client_address = "xclient"\n' + LISTENER, "backends.b.client_address"),
         (BACKEND + 'client_address = "imap-id"\n' + LISTENER, "backends.b.client_address"),
@@ -30,7 +28,6 @@ def test_what_this_version_cannot_do_is_refused_by_its_key(problems: Problems, t
 @pytest.mark.parametrize(
     ("text", "key"),
     [
-        ("[server]\nuser = 1\n" + LISTENER, "server.user"),
         (LISTENER + 'tls = "startls"', "listeners[web].tls"),
         (LISTENER + ROUTE + 'match_alpn = [""]', "listeners[web].routes[0].match_alpn[0]"),
         (LISTENER + ROUTE + 'action = "rejct"', "listeners[web].routes[0].action"),

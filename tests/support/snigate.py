@@ -117,6 +117,12 @@ class Snigate:
                 self.process.wait()
         return self.process.returncode
 
+    def reload(self) -> tuple[int, str]:
+        """`snigate reload`: its exit status, and all it says."""
+        command = [str(PROGRAM), "reload", "--config", str(self.file)]
+        done = subprocess.run(command, cwd=self.directory, capture_output=True, timeout=300)
+        return done.returncode, (done.stdout + done.stderr).decode()
+
     @property
     def log(self) -> str:
         """Everything it has written."""
@@ -169,7 +175,8 @@ class Snigate:
 
     def _is_complete(self) -> bool:
         status = self.api("/api/v1/status")
-        everybody = all(one["ready"] for one in status["processes"] if one["role"] == "worker")
+        states = {one["state"] for one in status["processes"] if one["role"] == "worker"}
+        everybody = states == {"ready"}
         return everybody and self.metric("snigate_connections_active") == 0
 
     def _accepts(self) -> bool:
