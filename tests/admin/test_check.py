@@ -60,7 +60,7 @@ def test_rejected_files_and_missing_directories_are_errors(place: Place) -> None
     assert "passphrase file cannot be read" in result.output
     place.path.joinpath("certs/bad.pem").unlink()
     place.path.joinpath("certs").rmdir()
-    assert f"{place.path / 'certs'}: cannot be read" in place.run("check").output
+    assert f"{place.path / 'certs'}: does not exist; make it, or correct certificates.directories\n" in place.run("check").output
 
 
 def test_the_certificate_directory_of_a_server_that_never_ran_may_be_missing(place: Place) -> None:
