@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from admin.settings import certificate_settings
 from certstore.catalogue import CERTIFICATES, Catalogue, Snapshot
 from certstore.certified_key import CertifiedKey
 from certstore.index import Index
-from certstore.inventory import Problem
+from certstore.inventory import UNREADABLE_DIRECTORY, Problem
 from certstore.ranking import Order
 from certstore.selector import Selector
 from config.model import Config
@@ -32,7 +33,7 @@ class Reading:
         return tuple(
             one
             for one in self.snapshot.problems
-            if one.reason != "unreadable_directory" or one.path != str(own) or own.exists()
+            if one.reason != UNREADABLE_DIRECTORY or one.path != str(own) or not _is_missing(own)
         )
 
     @property
@@ -59,6 +60,17 @@ def read(config: Config) -> Reading:
     for _ in index.apply(snapshot.certificates.values()):
         pass
     return Reading(config, snapshot, index, _selector(index, snapshot, config.certificates.order, now), now)
+
+
+def _is_missing(path: Path) -> bool:
+    """Whether nothing is there; where that cannot be seen, something may be."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _selector(index: Index, snapshot: Snapshot, order: Order, now: float) -> Selector:

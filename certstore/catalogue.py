@@ -220,10 +220,11 @@ class Catalogue:
             with path.open(encoding="utf-8") as file:
                 text = file.read(1024).strip()
             return (canonical_name(text), []) if text else (None, [])
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None, []
         except (OSError, UnicodeDecodeError, InvalidName) as error:
-            message = f"must hold one host name, the default certificate's ({error}); write it anew"
+            why = error.strerror if isinstance(error, OSError) else error
+            message = f"must hold one host name, the default certificate's ({why}); write it anew"
             return None, [Problem(str(path), "default_name", message)]
 
     def _passphrases(self) -> Sequence[bytes]:

@@ -59,7 +59,7 @@ def bind_tcp(name: str, address: TcpAddress) -> socket.socket:
     try:
         return _listen(address, reuse_port=False)
     except OSError as error:
-        raise BindError(f"{name}: cannot bind {address}: {_advice(error)}") from error
+        raise BindError(f"{name}: cannot bind {address}: {_advice(error, f'set {name} to another address')}") from error
 
 
 def bind_unix(path: Path) -> socket.socket:
@@ -100,7 +100,8 @@ def _bind(listener: str, address: TcpAddress, count: int) -> Iterable[socket.soc
         same = TcpAddress(address.host, first.getsockname()[1])
         return [first, *(_listen(same, reuse_port=True) for _ in range(count - 1))]
     except OSError as error:
-        raise BindError(f"listener {listener}: cannot bind {address}: {_advice(error)}") from error
+        advice = _advice(error, "give this listener another address")
+        raise BindError(f"listener {listener}: cannot bind {address}: {advice}") from error
 
 
 def _listen(address: TcpAddress, *, reuse_port: bool) -> socket.socket:
@@ -138,11 +139,13 @@ def _listen_on(
     return sock
 
 
-def _advice(error: OSError) -> str:
-    what = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+def _advice(error: OSError, otherwise: str) -> str:
+    """What went wrong and what to do; `otherwise` is the phrase for choosing another address."""
+    if isinstance(error, socket.gaierror):
+        return f"the host name cannot be resolved ({error.strerror}); {otherwise}"
     advice = {
-        errno.EADDRINUSE: "another program listens there; stop it, or give this listener another address",
+        errno.EADDRINUSE: f"another program listens there; stop it, or {otherwise}",
         errno.EACCES: "ports below 1024 need root or CAP_NET_BIND_SERVICE",
-        errno.EADDRNOTAVAIL: "this machine does not have that address",
-    }.get(error.errno or 0, "correct the listener's bind")
-    return f"{what}; {advice}"
+        errno.EADDRNOTAVAIL: f"this machine does not have that address; {otherwise}",
+    }.get(error.errno or 0, otherwise)
+    return f"{os.strerror(error.errno or 0)}; {advice}"
