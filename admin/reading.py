@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from admin.settings import certificate_settings
 from certstore.catalogue import CERTIFICATES, Catalogue, Snapshot
 from certstore.certified_key import CertifiedKey
 from certstore.index import Index
 from certstore.inventory import UNREADABLE_DIRECTORY, Problem
+from certstore.load import FileRejected, RejectReason, parse_file
+from certstore.names import wildcard_of
 from certstore.ranking import Order
 from certstore.selector import Selector
 from config.model import Config
@@ -47,6 +52,17 @@ class Reading:
         candidates = self.selector.explain(None)
         return candidates[0].selection.certificate.fingerprint if candidates else None
 
+    def waiting_for_key(self, host: str) -> list[str]:
+        """The files with a certificate for a canonical host name that lacks its private key."""
+        wanted = {host, wildcard_of(host)}
+        found = []
+        for path in sorted(self.snapshot.waiting):
+            with contextlib.suppress(OSError, FileRejected):
+                held = parse_file(Path(path).read_bytes(), unlock=_locked)
+                if any(not wanted.isdisjoint(one.names) for one in held.certificates):
+                    found.append(path)
+        return found
+
     def selector_in(self, order: Order) -> Selector:
         """A selector over the same certificates in another order."""
         return _selector(self.index, self.snapshot, order, self.now)
@@ -60,6 +76,10 @@ def read(config: Config) -> Reading:
     for _ in index.apply(snapshot.certificates.values()):
         pass
     return Reading(config, snapshot, index, _selector(index, snapshot, config.certificates.order, now), now)
+
+
+def _locked(data: bytes, passphrases: Sequence[bytes]) -> NoReturn:
+    raise FileRejected(RejectReason.PASSPHRASE_NEEDED, "is not opened")
 
 
 def _is_missing(path: Path) -> bool:

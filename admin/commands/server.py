@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import time
+from datetime import datetime
 from pathlib import Path
 
 import msgspec
@@ -86,7 +88,7 @@ def _show(found: Status) -> None:
         [(one.name, "\n".join(one.addresses), one.protocol, one.backend) for one in found.listeners],
     )
     table(
-        ("Process", "Pid", "State", "Since", "Certificates", "Change", "Digest"),
+        ("Process", "Pid", "State", "Up", "Certificates", "Change", "Digest"),
         [(*_process(one), *_replica(found, one)) for one in found.processes],
     )
     if found.worker_restarts:
@@ -99,7 +101,7 @@ def _store_rows(found: Status) -> list[tuple[str, Cell]]:
         return [("Certificates", ("the keeper has not reported yet", "yellow"))]
     rows: list[tuple[str, Cell]] = [("Certificates", f"{store.certificates}, change {store.change}")]
     if store.problems:
-        rows.append(("Problems", (f"{count(store.problems, 'file')}; see 'snigate check'", "red")))
+        rows.append(("Problems", (f"{store.problems}; see 'snigate check'", "red")))
     if store.waiting:
         rows.append(("Without key", (count(store.waiting, "file"), "yellow")))
     if store.unverified:
@@ -111,7 +113,7 @@ def _store_rows(found: Status) -> list[tuple[str, Cell]]:
 def _process(one: Process) -> tuple[Cell, ...]:
     name = f"worker {one.number}" if one.role == "worker" else one.role
     state = ("ready", "green") if one.ready else ("starting", "yellow") if one.pid else ("down", "red")
-    return name, str(one.pid or "-"), state, one.started_at or "-"
+    return name, str(one.pid or "-"), state, _age(one.started_at)
 
 
 def _replica(found: Status, process: Process) -> tuple[Cell, ...]:
@@ -121,9 +123,16 @@ def _replica(found: Status, process: Process) -> tuple[Cell, ...]:
     return "", "", ""
 
 
-def _duration(seconds: float) -> str:
+def _duration(seconds: float, units: int = 2) -> str:
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     days, hours = divmod(hours, 24)
     parts = ((days, "d"), (hours, "h"), (minutes, "min"), (rest, "s"))
-    return " ".join([f"{number} {unit}" for number, unit in parts if number][:2]) or "0 s"
+    return " ".join([f"{number} {unit}" for number, unit in parts if number][:units]) or "0 s"
+
+
+def _age(started_at: str | None) -> str:
+    """How long ago an ISO 8601 moment was, in its largest unit."""
+    if started_at is None:
+        return "-"
+    return _duration(max(0.0, time.time() - datetime.fromisoformat(started_at).timestamp()), units=1)

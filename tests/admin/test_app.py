@@ -154,7 +154,18 @@ def test_explain_with_an_empty_host_is_for_clients_without_server_name(
     assert (found["host"], found["covered"], found["served"]) == (None, False, pair.fingerprint)
 
 
-@pytest.mark.parametrize("query", ["", "?host=a..b", "?host=192.0.2.1", "?host=a&host=b", "?Host=a", "?host=%ff%fe"])
+def test_explain_with_an_address_is_for_clients_that_connect_there_without_server_name(
+    place: Place, serve: Serve, make_view: MakeView
+) -> None:
+    pair = place.add(place.root.issue("www.example.com", addresses=["192.0.2.1"]), "www")
+    found = _json(serve(make_view()), "/api/v1/explain?host=192.0.2.1")
+    assert (found["host"], found["address"], found["covered"]) == (None, "192.0.2.1", True)
+    assert found["served"] == pair.fingerprint
+
+
+@pytest.mark.parametrize(
+    "query", ["", "?host=a..b", "?host=https://a.example/", "?host=a&host=b", "?Host=a", "?host=%ff%fe"]
+)
 def test_explain_without_one_proper_host_is_a_problem(serve: Serve, make_view: MakeView, query: str) -> None:
     answer = ask(serve(make_view()), f"/api/v1/explain{query}")
     assert answer.status_code == 400
