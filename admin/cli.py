@@ -13,12 +13,19 @@ import typer
 from admin.commands import certs
 from admin.commands.check import check
 from admin.commands.explain import explain
+from admin.commands.output import CONTEXT, ConfigOption
 from admin.commands.server import reload, serve, status
 from admin.version import openssl_version, python_version, version
 
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None)
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
+    context_settings=CONTEXT,
+)
 
 
 def _show_version(wanted: bool) -> None:
@@ -32,6 +39,7 @@ def _snigate(
     _version: Annotated[
         bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
     ] = False,
+    _config: ConfigOption = None,
 ) -> None:
     """A TLS-terminating SNI proxy that swaps certificates while it runs."""
 
@@ -39,7 +47,7 @@ def _snigate(
 app.command()(serve)
 app.command()(check)
 app.command()(explain)
-app.command()(status)
+app.command(short_help="Show how the running server is.")(status)
 app.command()(reload)
 app.add_typer(certs.app, name="certs")
 

@@ -16,6 +16,7 @@ from admin.panel import Ready
 from admin.settings import certificate_settings
 from admin.state import StateDirectory
 from admin.surroundings import Sockets, Surroundings
+from admin.troubles import unusable
 from certstore.catalogue import Snapshot
 from certstore.certified_key import CertifiedKey
 from certstore.index import Index
@@ -131,7 +132,8 @@ def _summary(snapshot: Snapshot, order: Order) -> Message:
     return {
         "ready": True,
         "certificates": len(snapshot.certificates),
-        "problems": len(snapshot.problems),
+        "problems": unusable(one.reason for one in snapshot.problems),
+        "waiting": len(snapshot.waiting),
         "default": default.fingerprint if default is not None else None,
         "default_names": default.names if default is not None else (),
     }
@@ -154,6 +156,7 @@ def _ready(listeners: dict[str, list[str]], admin: dict[str, str], found: Messag
         admin=admin,
         certificates=found["certificates"],
         problems=found["problems"],
+        waiting=found["waiting"],
         default=found["default"],
         default_names=found["default_names"],
     )

@@ -12,6 +12,7 @@ import typer
 
 from admin import answers
 from admin.commands.output import (
+    CONTEXT,
     Cell,
     ConfigOption,
     JsonOption,
@@ -31,7 +32,7 @@ from certstore.certified_key import CertifiedKey
 from certstore.names import InvalidName
 from certstore.ranking import Level
 
-app = typer.Typer(no_args_is_help=True, help="Look at certificates.", rich_markup_mode=None)
+app = typer.Typer(no_args_is_help=True, help="Look at certificates.", rich_markup_mode=None, context_settings=CONTEXT)
 
 SHORT = 16  # digits of a fingerprint that the list shows
 MIN_PREFIX = 4  # digits of a fingerprint that name a certificate
@@ -77,7 +78,7 @@ def list_(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     say_held_before(reading)
 
 
-@app.command()
+@app.command(short_help="Show everything about one certificate.")
 def show(
     which: Annotated[
         str,

@@ -24,6 +24,18 @@ from config.errors import ConfigError
 from config.load import load_or_defaults
 from config.model import Config
 
+CONTEXT = {"help_option_names": ["-h", "--help"]}  # of every command
+
+
+def _given_before(context: typer.Context, value: Path | None) -> Path | None:
+    """What --config says: after the command, else before it."""
+    if value is None:
+        return context.find_root().obj if context.parent is not None else None
+    if context.parent is None:
+        context.obj = value
+    return value
+
+
 ConfigOption = Annotated[
     Path | None,
     typer.Option(
@@ -31,6 +43,7 @@ ConfigOption = Annotated[
         "-c",
         help="The TOML file; without it ./snigate.toml, then /etc/snigate/snigate.toml, then built-in defaults.",
         show_default=False,
+        callback=_given_before,
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Answer as JSON.", show_default=False)]

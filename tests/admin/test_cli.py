@@ -6,7 +6,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from admin.cli import app
 from tests.support.snigate import PROGRAM
 
 
@@ -27,3 +29,23 @@ def test_closed_standard_streams_change_nothing(tmp_path: Path, closed: str, sta
     )
     assert done.returncode == status
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("group", [[], ["certs"]])
+def test_help_is_had_with_h_and_names_every_command_in_full(group: list[str]) -> None:
+    shown = CliRunner().invoke(app, [*group, "-h"], env={"COLUMNS": "80"}).output
+    assert shown == CliRunner().invoke(app, [*group, "--help"], env={"COLUMNS": "80"}).output
+    assert "Commands:" in shown
+    assert "..." not in shown.partition("Commands:")[2]
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("command", [["check"], ["explain"], ["certs", "list"], ["status"]])
+def test_the_configuration_may_be_named_before_the_command(tmp_path: Path, command: list[str]) -> None:
+    (tmp_path / "before.toml").write_text("before = 1\n")
+    (tmp_path / "after.toml").write_text("after = 1\n")
+    before = ["--config", str(tmp_path / "before.toml"), *command]
+    assert "unknown key 'before'" in CliRunner().invoke(app, before).output
+    result = CliRunner().invoke(app, [*before, "--config", str(tmp_path / "after.toml")])
+    assert "unknown key 'after'" in result.output
+    assert "before.toml" not in result.output
