@@ -1,4 +1,4 @@
-# snigate: `make run` starts it on its built-in defaults, `make test` runs the whole suite.
+# snigate: `make help` says what there is.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,43 +6,46 @@ BIN := $(VENV)/bin
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run test lint format bench packages clean
+.PHONY: run test lint format bench packages clean help
 
-run: $(VENV)/.run
+run: $(VENV)/.run ## set up once, and serve https://127.0.0.1:8443 with a welcome page
 	$(BIN)/snigate serve
 
-test: packages $(VENV)/.dev
+test: packages $(VENV)/.dev ## set up once, install what end-to-end tests talk to, and run the whole suite
 	$(BIN)/pytest
 
-lint: $(VENV)/.dev
+lint: $(VENV)/.dev ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: $(VENV)/.dev
+format: $(VENV)/.dev ## let ruff put the code in order
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: packages $(VENV)/.dev
+bench: packages $(VENV)/.dev ## compare with nginx in one run
 	$(BIN)/python -m benchmarks
 
-# The servers and tools that end-to-end tests talk to.
-packages:
+packages: ## install the servers and tools that end-to-end tests talk to
 	@./tests/support/system-packages
 
 $(VENV)/.venv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "snigate needs Python 3.11 or newer; say which with make PYTHON=...")'
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || ./tests/support/system-packages python3-venv
-	$(PYTHON) -m venv $(VENV)
+	@echo 'setting up $(VENV), about half a minute, once'
+	@$(PYTHON) -m venv $(VENV)
 	@touch $@
 
 $(VENV)/.run: $(VENV)/.venv pyproject.toml constraints.txt
-	$(BIN)/pip install --quiet --editable .
+	@$(BIN)/pip install --quiet --editable .
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.venv pyproject.toml constraints.txt
-	$(BIN)/pip install --quiet --editable '.[dev]'
+	@$(BIN)/pip install --quiet --editable '.[dev]'
 	@touch $@ $(VENV)/.run
 
-clean:
+clean: ## remove the environment and the tools' caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+help: ## list these
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST)

@@ -33,8 +33,9 @@ class Explanation(msgspec.Struct, frozen=True):
     """Every certificate that comes into question for a host name, best first; the default certificates at the end."""
 
     host: str | None  # in canonical form; null: no server name
+    address: str | None  # what a client without server name connected to, where that was asked
     order: str
-    covered: bool  # whether some certificate carries the name; where none does, the default is served
+    covered: bool  # whether some certificate carries the name or address; where none does, the default is served
     served: str | None  # fingerprint of the candidate served to a client that can use every key type
     candidates: tuple[Candidate, ...]
 

@@ -26,7 +26,7 @@ from starlette.types import ASGIApp
 
 from admin import openapi
 from admin.collector import ControlCollector
-from admin.explanation import asked_host
+from admin.explanation import asked
 from admin.guard import Guard
 from admin.page import page
 from admin.problem_details import on_exception, on_http_exception, problem
@@ -71,10 +71,10 @@ class Endpoints:
         if len(given) != 1:
             return problem(400, "give one host name, as in ?host=www.example.com; ?host= stands for no server name")
         try:
-            host = asked_host(given[0])
+            about = asked(given[0])
         except InvalidName as error:
             return problem(400, f"{error}; give a host name, as in ?host=www.example.com")
-        return _answer(self._view.explain(host))
+        return _answer(self._view.explain(about))
 
     async def status(self, request: Request) -> Response:
         """How the processes and the store are."""

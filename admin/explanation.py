@@ -2,29 +2,50 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from ipaddress import ip_address
+from typing import NamedTuple
 
 from admin import answers
 from admin.text import iso, plain
-from certstore.names import canonical_pattern
+from certstore.names import InvalidName, canonical_pattern, shown
 from certstore.ranking import Level, Order
 from certstore.selector import Candidate, Selector
 from config.model import Config
 
+_URL = re.compile(r".*/.*|(\[.*\]|[^:]*):[0-9]*", re.DOTALL)  # with a scheme or path, or a host with a port
 
-def asked_host(text: str) -> str | None:
-    """What an operator asks about, in canonical form: a host name in any spelling, a wildcard; None for "".
+
+class Asked(NamedTuple):
+    """What a client does: it sends a host name (in canonical form), or sends none and connects to an address."""
+
+    host: str | None = None
+    address: str | None = None  # as the ipaddress module prints it
+
+
+def asked(text: str) -> Asked:
+    """What an operator asks about: a host name in any spelling, a wildcard, an IP address; neither for "".
 
     Raises InvalidName.
     """
-    return canonical_pattern(text) if text else None
+    if not text:
+        return Asked()
+    try:
+        return Asked(address=str(ip_address(text.removeprefix("[").removesuffix("]"))))
+    except ValueError:
+        pass
+    if _URL.fullmatch(text):
+        raise InvalidName(f"{shown(text)} is more than a host name: leave out scheme, port and path")
+    return Asked(canonical_pattern(text))
 
 
-def explain(selector: Selector, host: str | None, order: Order) -> answers.Explanation:
-    """Every candidate for a canonical host name (None: no server name)."""
-    candidates = selector.explain(host)
+def explain(selector: Selector, about: Asked, order: Order) -> answers.Explanation:
+    """Every candidate for a client that does so."""
+    candidates = selector.explain(about.host, about.address)
     return answers.Explanation(
-        host=host,
+        host=about.host,
+        address=about.address,
         order=order,
         covered=any(one.selection.level is not Level.DEFAULT for one in candidates),
         served=candidates[0].selection.certificate.fingerprint if candidates else None,

@@ -5,15 +5,17 @@ The configuration's own problems come from `config`; here is what needs certific
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal
 
 import msgspec
 
+from admin import state
 from admin.explanation import configured_hosts
 from admin.reading import Reading
 from admin.text import count, iso, plain
-from certstore.catalogue import DEFAULT_NAME_FILE
+from certstore.catalogue import CERTIFICATES, DEFAULT_NAME_FILE
 from certstore.certified_key import CertifiedKey
 from certstore.key_types import KeyTypes
 from certstore.names import wildcard_of
@@ -21,7 +23,7 @@ from certstore.ranking import Order
 from certstore.selector import Selection, Selector
 from config import warnings as configuration_warnings
 from config.errors import Problem
-from config.model import Config, ListenerConfig
+from config.model import WELCOME, Config, ListenerConfig
 from proxy.backend_tls import unusable_authorities
 from proxy.client_auth import ClientAuthError
 from proxy.contexts import CertificateContexts, ContextError
@@ -30,6 +32,7 @@ from proxy.privileges import UserError, find_user, user_to_become
 from proxy.routing import Action, RouteTable, route_tables
 
 H2 = b"h2"
+SAFE_RSA_BITS = 2048  # NIST SP 800-57 part 1, and the CA/Browser Forum's baseline requirements
 NAMED = 5  # names spelt out in one message
 
 _EVERY_CLIENT = (int(KeyTypes.ALL), *(int(one) for one in KeyTypes if one is not KeyTypes.ALL))
@@ -59,6 +62,8 @@ def findings(reading: Reading) -> list[Finding]:
         return [Finding("error", _key(reading.config, "listeners"), plain(str(error)))]
     found = [
         *_user(reading.config),
+        *_state_directory(reading.config),
+        *_unresolvable(reading.config),
         *_files(reading),
         *_refused_by_openssl(reading, tables),
         *of_configuration(configuration_warnings.warnings(reading.config), "warning"),
@@ -67,6 +72,8 @@ def findings(reading: Reading) -> list[Finding]:
         *_hosts(reading),
         *_order(reading),
         *_coalescing(reading, tables),
+        *_h2_for_the_welcome_page(reading.config, tables),
+        *_short_keys(reading),
     ]
     return sorted(found, key=lambda one: one.severity)
 
@@ -87,9 +94,30 @@ def _user(config: Config) -> Iterator[Finding]:
         yield Finding("warning", where, plain(str(error)))
 
 
+def _state_directory(config: Config) -> Iterator[Finding]:
+    if (found := state.trouble(config.server.state_directory)) is not None:
+        yield Finding("error", _key(config, "server.state_directory"), plain(found))
+
+
+def _unresolvable(config: Config) -> Iterator[Finding]:
+    """Addresses to listen on whose host name does not resolve."""
+    listened = [("admin.listen", config.admin.listen)]
+    listened += [("metrics.listen", config.metrics.listen)] if config.metrics is not None else []
+    listened += [(f"listeners[{one.name}].bind", address) for one in config.listeners for address in one.bind]
+    for key, address in listened:
+        try:
+            socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        except OSError as error:
+            message = f"host {address.host} cannot be resolved ({error.strerror}); write an IP address of this machine"
+            yield Finding("error", _key(config, key), message)
+
+
 def _files(reading: Reading) -> Iterator[Finding]:
+    directory = reading.config.server.state_directory
+    told = (directory / CERTIFICATES, directory / DEFAULT_NAME_FILE) if state.trouble(directory) is not None else ()
     for one in reading.problems:
-        yield Finding("error", plain(one.path), plain(one.message))
+        if one.path not in map(str, told):  # follows from what was said about the state directory
+            yield Finding("error", plain(one.path), plain(one.message))
     for path in sorted(reading.snapshot.waiting):
         yield Finding(
             "warning", plain(path), "no private key for this certificate was found; put its key into any directory"
@@ -215,6 +243,30 @@ def _shared(
         "clients may send requests for all of them over one connection, which has one backend; give each backend a "
         'certificate of its own, or leave "h2" out of alpn',
     )
+
+
+def _h2_for_the_welcome_page(config: Config, tables: Mapping[str, RouteTable]) -> Iterator[Finding]:
+    """Where HTTP/2 is agreed on and then not spoken."""
+    for name, table in tables.items():
+        for route in (table.otherwise, *table.routes):
+            if route.action is Action.TERMINATE and route.backend == WELCOME and H2 in route.policy.alpn:
+                yield Finding(
+                    "warning",
+                    _key(config, f"listeners[{name}].alpn"),
+                    'offers "h2", but the built-in welcome page speaks HTTP/1.1 only, and most browsers would get an '
+                    'error; leave "h2" out until there is a backend for it',
+                )
+                break
+
+
+def _short_keys(reading: Reading) -> Iterator[Finding]:
+    for one in reading.certificates:
+        kind, _, bits = one.key_type.partition("-")
+        if kind == "rsa" and int(bits) < SAFE_RSA_BITS:
+            message = (
+                f"certificate {one.fingerprint[:16]} has an RSA key of {bits} bits, which clients refuse; renew it"
+            )
+            yield Finding("warning", plain(one.paths[0]), f"{message} with {SAFE_RSA_BITS} or more, or with ECDSA")
 
 
 def _key(config: Config, key: str) -> str:

@@ -1,4 +1,7 @@
-"""Logs go to stderr: text for people, JSON for machines."""
+"""Logs go to stderr: text for people, JSON for machines.
+
+A record made with extra={"fields": {...}} has these as fields of its own in JSON.
+"""
 
 from __future__ import annotations
 
@@ -44,6 +47,7 @@ class _Json(logging.Formatter):
             "process.name": process_name,
             "process.pid": record.process,
             "message": record.getMessage(),
+            **getattr(record, "fields", {}),
         }
         if record.exc_info:
             entry["error.stack_trace"] = self.formatException(record.exc_info)

@@ -10,6 +10,7 @@ import logging
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from rich.console import Console
 from rich.panel import Panel
@@ -35,7 +36,8 @@ class Ready:
     listeners: Mapping[str, Sequence[str]]  # the addresses of each listener, as bound
     admin: Mapping[str, str]  # "admin" and, where configured, "metrics"
     certificates: int
-    problems: int
+    problems: str  # what cannot be used, as admin.troubles counts it
+    waiting: int  # files with a certificate that lacks its key
     default: str | None  # fingerprint of the default certificate
     default_names: Sequence[str]
 
@@ -43,7 +45,7 @@ class Ready:
 def announce(config: Config, ready: Ready) -> None:
     """Tell the operator, on stderr."""
     if config.log.format == "json":
-        log.info("ready: %s", "; ".join(f"{name}: {', '.join(texts)}" for name, texts in _facts(config, ready)))
+        log.info("ready", extra={"fields": _fields(config, ready)})
         return
     if sys.stderr.isatty():
         _panel(config, ready)
@@ -59,7 +61,7 @@ def _panel(config: Config, ready: Ready) -> None:
     grid.add_column(style="bold")
     grid.add_column(overflow="fold")
     for name, texts in _facts(config, ready):
-        style = "red" if name == "problems" else ""
+        style = {"problems": "red", "without key": "yellow"}.get(name, "")
         grid.add_row(name, Text("\n".join(texts), style=style))
     console = Console(stderr=True, markup=False, highlight=False, emoji=False)
     console.print(Panel(grid, title=Text(f"snigate {version()} is ready"), border_style="green", expand=False))
@@ -69,10 +71,12 @@ def _facts(config: Config, ready: Ready) -> list[tuple[str, list[str]]]:
     """Names and lines, in the order in which they are shown; every line is safe to show."""
     found = [
         ("listens", [line for one in config.listeners for line in _listener(one, ready.listeners.get(one.name, ()))]),
-        ("certificates", [f"{ready.certificates} in {_directories(config)}"]),
+        ("certificates", [f"{ready.certificates} in {', '.join(map(str, _directories(config)))}"]),
     ]
     if ready.problems:
-        found.append(("problems", [f"{count(ready.problems, 'file')} cannot be used; 'snigate check' says why"]))
+        found.append(("problems", [f"{ready.problems} cannot be used; 'snigate check' says why"]))
+    if ready.waiting:
+        found.append(("without key", [f"{count(ready.waiting, 'certificate file')}; 'snigate check' names them"]))
     if ready.default is not None:
         names = ", ".join(ready.default_names[:NAMES]) or "no name"
         if len(ready.default_names) > NAMES:
@@ -85,15 +89,32 @@ def _facts(config: Config, ready: Ready) -> list[tuple[str, list[str]]]:
     return [(name, [plain(text) for text in texts]) for name, texts in found]
 
 
+def _fields(config: Config, ready: Ready) -> dict[str, object]:
+    """The same for machines."""
+    return {
+        "service.version": version(),
+        "snigate.listeners": [
+            {"name": one.name, "addresses": list(ready.listeners.get(one.name, ())), "backend": one.target}
+            for one in config.listeners
+        ],
+        "snigate.admin": ready.admin["admin"],
+        "snigate.metrics": ready.admin.get("metrics"),
+        "snigate.certificates": ready.certificates,
+        "snigate.unusable": ready.problems,
+        "snigate.without_key": ready.waiting,
+        "snigate.directories": [str(one) for one in _directories(config)],
+        "snigate.default": ready.default,
+    }
+
+
 def _listener(one: ListenerConfig, addresses: Sequence[str]) -> list[str]:
     routes = f" ({count(len(one.routes), 'route')})" if one.routes else ""
     target = "the built-in welcome page" if one.backend == WELCOME else one.target
     return [f"{one.name} on {address} -> {target}{routes}" for address in addresses]
 
 
-def _directories(config: Config) -> str:
-    own = config.server.state_directory / CERTIFICATES
-    return ", ".join(map(str, (own, *config.certificates.directories)))
+def _directories(config: Config) -> tuple[Path, ...]:
+    return (config.server.state_directory / CERTIFICATES, *config.certificates.directories)
 
 
 def _next(config: Config, ready: Ready) -> list[str]:

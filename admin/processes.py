@@ -14,6 +14,7 @@ import socket
 from admin import logs
 from admin.settings import certificate_settings
 from admin.surroundings import Surroundings
+from admin.troubles import unusable
 from certstore.catalogue import Snapshot
 from certstore.certified_key import CertifiedKey
 from certstore.index import Index
@@ -82,7 +83,8 @@ def _summary(snapshot: Snapshot, order: Order) -> Message:
     return {
         "ready": True,
         "certificates": len(snapshot.certificates),
-        "problems": len(snapshot.problems),
+        "problems": unusable(one.reason for one in snapshot.problems),
+        "waiting": len(snapshot.waiting),
         "default": default.fingerprint if default is not None else None,
         "default_names": default.names if default is not None else (),
     }

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
 
 from admin.settings import certificate_settings
 from certstore.catalogue import CERTIFICATES, Catalogue, Snapshot
 from certstore.certified_key import CertifiedKey
 from certstore.index import Index
-from certstore.inventory import Problem
+from certstore.inventory import UNREADABLE_DIRECTORY, Problem
+from certstore.load import FileRejected, RejectReason, parse_file
+from certstore.names import wildcard_of
 from certstore.ranking import Order
 from certstore.selector import Selector
 from config.model import Config
@@ -32,7 +38,7 @@ class Reading:
         return tuple(
             one
             for one in self.snapshot.problems
-            if one.reason != "unreadable_directory" or one.path != str(own) or own.exists()
+            if one.reason != UNREADABLE_DIRECTORY or one.path != str(own) or not _is_missing(own)
         )
 
     @property
@@ -45,6 +51,17 @@ class Reading:
         """Fingerprint of the certificate that serves where no other is for the name."""
         candidates = self.selector.explain(None)
         return candidates[0].selection.certificate.fingerprint if candidates else None
+
+    def waiting_for_key(self, host: str) -> list[str]:
+        """The files with a certificate for a canonical host name that lacks its private key."""
+        wanted = {host, wildcard_of(host)}
+        found = []
+        for path in sorted(self.snapshot.waiting):
+            with contextlib.suppress(OSError, FileRejected):
+                held = parse_file(Path(path).read_bytes(), unlock=_locked)
+                if any(not wanted.isdisjoint(one.names) for one in held.certificates):
+                    found.append(path)
+        return found
 
     def selector_in(self, order: Order) -> Selector:
         """A selector over the same certificates in another order."""
@@ -59,6 +76,21 @@ def read(config: Config) -> Reading:
     for _ in index.apply(snapshot.certificates.values()):
         pass
     return Reading(config, snapshot, index, _selector(index, snapshot, config.certificates.order, now), now)
+
+
+def _locked(data: bytes, passphrases: Sequence[bytes]) -> NoReturn:
+    raise FileRejected(RejectReason.PASSPHRASE_NEEDED, "is not opened")
+
+
+def _is_missing(path: Path) -> bool:
+    """Whether nothing is there; where that cannot be seen, something may be."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _selector(index: Index, snapshot: Snapshot, order: Order, now: float) -> Selector:

@@ -51,6 +51,7 @@ def _ready(plan: ServerPlan, found: Message) -> Ready:
         admin=plan.surroundings.sockets.addresses,
         certificates=found["certificates"],
         problems=found["problems"],
+        waiting=found["waiting"],
         default=found["default"],
         default_names=found["default_names"],
     )

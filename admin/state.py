@@ -8,12 +8,15 @@ import stat
 from pathlib import Path
 
 from certstore.catalogue import CERTIFICATES
+from certstore.unreadable import user_name
 from proxy.privileges import User
 
 KEEPER_SOCKETS = "keeper-*.sock"
 CONTROL_SOCKET = "control.sock"
 LOCK = "lock"
 RELOAD = "/api/v1/reload"  # asked with POST over the control socket, and nowhere else
+
+_ADVICE = "set server.state_directory to a directory that the user snigate runs as may write"
 
 
 class StateError(Exception):
@@ -26,6 +29,8 @@ class StateDirectory:
     def __init__(self, path: Path) -> None:
         """Raises StateError."""
         self.path = path
+        if (found := trouble(path)) is not None:
+            raise StateError(f"state directory {found}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.mkdir(mode=0o700, exist_ok=True)
@@ -33,15 +38,17 @@ class StateDirectory:
             self._lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise StateError(
-                f"state directory {path} cannot be used ({error.strerror}); "
-                "set server.state_directory to one that this user may write"
+                f"state directory {path} cannot be used ({error.filename}: {error.strerror}); {_ADVICE}"
             ) from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise StateError(
-                f"another snigate uses the state directory {path}; stop it, or set server.state_directory to another"
+                f"another snigate{_holder(self._lock)} uses the state directory {path}; "
+                "stop it, or set server.state_directory to another"
             ) from None
+        os.ftruncate(self._lock, 0)
+        os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
 
     def new_keeper_socket(self, number: int, in_use: Path | None = None) -> Path:
         """Where workers and control are to subscribe to a keeper; what those before it left is removed."""
@@ -82,3 +89,32 @@ def _is_open_to(directory: Path, user: User) -> bool:
     if found.st_gid == user.gid:
         return bool(found.st_mode & stat.S_IXGRP)
     return bool(found.st_mode & stat.S_IXOTH)
+
+
+def trouble(path: Path) -> str | None:
+    """Why this user could not use a state directory, as far as looking at it tells; None for a good one.
+
+    Writes nothing. The sentence begins with the directory's path.
+    """
+    for there in (path, *path.parents):
+        try:
+            is_directory = stat.S_ISDIR(there.stat().st_mode)
+        except (FileNotFoundError, NotADirectoryError, PermissionError):  # what is above it tells
+            continue
+        except OSError as error:
+            return f"{path} cannot be used ({os.strerror(error.errno or 0)}); {_ADVICE}"
+        if not is_directory:
+            return f"{path} cannot be used, since {'it' if there == path else there} is a file; {_ADVICE}"
+        if not os.access(there, os.X_OK):
+            return f"{path} cannot be used, since user {user_name()} may not enter {there}; {_ADVICE}"
+        if not os.access(there, os.R_OK | os.W_OK):
+            what = "write it" if there == path else f"make it in {there}"
+            return f"{path} cannot be used, since user {user_name()} may not {what}; {_ADVICE}"
+        return None
+    return None
+
+
+def _holder(lock: int) -> str:
+    """Which process holds the lock, as far as its file says."""
+    text = os.pread(lock, 20, 0).strip()
+    return f" (process {int(text)})" if text.isdigit() else ""

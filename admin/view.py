@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from admin import answers
 from admin.description import describe
-from admin.explanation import best, explain
+from admin.explanation import Asked, best, explain
 from admin.text import iso, iso_or_none, plain
 from admin.version import version
 from certstore.replica import Replica
@@ -82,9 +82,9 @@ class View:
             return DRAINING
         return READY if self.workers_ready else NO_WORKER
 
-    def explain(self, host: str | None) -> answers.Explanation:
-        """Every candidate for a canonical host name; None: no server name."""
-        return explain(self.replica.selector, host, self.config.certificates.order)
+    def explain(self, about: Asked) -> answers.Explanation:
+        """Every candidate for a client that sends this name, or connects to this address."""
+        return explain(self.replica.selector, about, self.config.certificates.order)
 
     async def certificates(self) -> answers.Certificates:
         """Every certificate; the loop goes on meanwhile."""

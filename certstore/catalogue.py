@@ -86,6 +86,7 @@ class Catalogue:
         self._settings = settings
         self._passphrase_problems: list[Problem] = []
         self._scanner = DirectoryScanner(settings.scanned, self._passphrases)
+        self._key_of = dict.fromkeys(map(str, settings.directories), "certificates.directories")
         self._inventory = Inventory()
         self._scanned = Scan({}, frozenset(), ())
         self._again_in: float | None = None
@@ -105,6 +106,11 @@ class Catalogue:
     def files(self) -> Iterable[str]:
         """Every certificate file found by the last scan."""
         return self._scanned.files
+
+    @property
+    def shown_files(self) -> frozenset[str]:
+        """The same in the spelling of a snapshot's paths."""
+        return frozenset(map(_utf8, self.files))
 
     def refresh(self, now: float, monotonic: float) -> Snapshot:
         """Look at everything again and verify all of it: `scan` and `assess` in one."""
@@ -140,7 +146,7 @@ class Catalogue:
             made=default_certificate.load(self._settings.state_directory),
             problems=tuple(
                 one._replace(path=_utf8(one.path))
-                for one in (*problems(self._scanned), *self._other_problems(), *default_problems)
+                for one in (*problems(self._scanned, self._key_of), *self._other_problems(), *default_problems)
             ),
             waiting=frozenset(map(_utf8, self._inventory.waiting)),
             unverified=unverified,
@@ -214,10 +220,11 @@ class Catalogue:
             with path.open(encoding="utf-8") as file:
                 text = file.read(1024).strip()
             return (canonical_name(text), []) if text else (None, [])
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None, []
         except (OSError, UnicodeDecodeError, InvalidName) as error:
-            message = f"must hold one host name, the default certificate's ({error}); write it anew"
+            why = error.strerror if isinstance(error, OSError) else error
+            message = f"must hold one host name, the default certificate's ({why}); write it anew"
             return None, [Problem(str(path), "default_name", message)]
 
     def _passphrases(self) -> Sequence[bytes]:

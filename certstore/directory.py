@@ -32,6 +32,7 @@ from certstore.load import (
     prove_key,
 )
 from certstore.spread import spread
+from certstore.unreadable import LEADS_OUT, of_file
 
 SUFFIXES = frozenset({".pem", ".crt", ".cer", ".cert", ".key", ".der", ".p12", ".pfx", ".chain", ".ca-bundle"})
 
@@ -67,7 +68,7 @@ class Scan(NamedTuple):
 
     files: dict[str, FileState]  # by path as found (links not resolved); files that are none of ours are left out
     unseen: frozenset[str]  # of `files`, those in a directory that could not be read now: as they were last seen
-    unreadable: tuple[tuple[str, str], ...]  # directories that could not be read: path, and why
+    unreadable: tuple[tuple[str, int], ...]  # directories that could not be read: path, and errno or LEADS_OUT
 
 
 class DirectoryScanner:
@@ -92,7 +93,7 @@ class DirectoryScanner:
         self._passphrases = passphrases
         files: dict[str, FileState] = {}
         foreign: dict[str, Signature] = {}
-        unreadable: list[tuple[str, str]] = []
+        unreadable: list[tuple[str, int]] = []
         changed: dict[str, Signature] = {}
         for path in self._walk(unreadable):
             looked = self._look(path, retry, foreign)
@@ -113,7 +114,7 @@ class DirectoryScanner:
         self._known, self._foreign = files, foreign
         return Scan(files, frozenset(unseen), tuple(unreadable))
 
-    def _walk(self, unreadable: list[tuple[str, str]]) -> Iterator[str]:
+    def _walk(self, unreadable: list[tuple[str, int]]) -> Iterator[str]:
         """Every candidate file's path, depth first and sorted; a directory reached twice is entered once."""
         entered: set[tuple[int, int]] = set()
         outside = _outside(self._roots)
@@ -125,13 +126,16 @@ class DirectoryScanner:
                 if (status.st_dev, status.st_ino) in entered:
                     continue
                 if (status.st_dev, status.st_ino) in outside and directory not in self._roots:
-                    unreadable.append((directory, "a link that leads out of the certificate directories; remove it"))
+                    unreadable.append((directory, LEADS_OUT))
                     continue
                 entered.add((status.st_dev, status.st_ino))
+                if not stat.S_ISDIR(status.st_mode):
+                    unreadable.append((directory, errno.ENOTDIR))
+                    continue
                 with os.scandir(directory) as listing:
                     entries = sorted(listing, key=lambda entry: entry.name)
-            except OSError as error:
-                unreadable.append((directory, os.strerror(error.errno or 0)))
+            except OSError as error:  # something above it that is no directory means that it is not there
+                unreadable.append((directory, errno.ENOENT if error.errno == errno.ENOTDIR else error.errno or 0))
                 continue
             below = []
             for entry in entries:
@@ -259,9 +263,4 @@ def _has_vanished(path: str, error: OSError) -> bool:
 
 
 def _unreadable(error: OSError) -> Rejection:
-    hint = {
-        errno.EACCES: "let the user snigate runs as read it",
-        errno.ENOENT: "the link points to nothing; restore its target or remove the link",
-        errno.ELOOP: "the link leads back to itself; correct it",
-    }.get(error.errno or 0, "correct that, and it is read again")
-    return Rejection(RejectReason.UNREADABLE, f"cannot be read ({os.strerror(error.errno or 0)}): {hint}")
+    return Rejection(RejectReason.UNREADABLE, of_file(error))

@@ -15,14 +15,17 @@ No input or output here: scans come in, pairs come out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import NamedTuple
 
 from certstore.directory import FileState, Scan
 from certstore.load import Certificate, FileContent, PrivateKey
+from certstore.unreadable import of_directory
 
 GRACE = 1.0  # seconds that a file may be gone before what it held is retired
+UNREADABLE_DIRECTORY = "unreadable_directory"  # a problem's reason
 
 
 class Pair(NamedTuple):
@@ -101,12 +104,7 @@ class Inventory:
             if fingerprint not in found and self._is_held(pair, certificates, keys, found)
         }
         self._pairs = {**kept, **found}
-        self._waiting = frozenset(
-            path
-            for fingerprint, (certificate, sources) in certificates.items()
-            if fingerprint not in self._pairs and not certificate.is_ca
-            for path in sources.paths
-        )
+        self._waiting = self._without_key(certificates)
         gone = [known.gone_since for known in self._files.values() if known.gone_since is not None]
         return GRACE - (now - min(gone)) if gone else None
 
@@ -156,6 +154,20 @@ class Inventory:
             found[fingerprint] = known if known == pair else pair
         return found
 
+    def _without_key(self, certificates: dict[str, tuple[Certificate, _Sources]]) -> frozenset[str]:
+        """The files of certificates that are for a server and lack their key.
+
+        An authority is for a server too when it has a host's name or address and has issued nothing found here, as
+        what `openssl req -x509` makes.
+        """
+        issuers = {one.issuer for one, _ in certificates.values() if one.issuer != one.subject}
+        return frozenset(
+            path
+            for fingerprint, (one, sources) in certificates.items()
+            if fingerprint not in self._pairs and (not one.is_ca or (_has_host(one) and one.subject not in issuers))
+            for path in sources.paths
+        )
+
     def _is_held(
         self,
         pair: Pair,
@@ -172,16 +184,26 @@ class Inventory:
         )
 
 
-def problems(scan: Scan) -> list[Problem]:
-    """What a scan found that an operator should look at, directories first, then files by path."""
+def _has_host(certificate: Certificate) -> bool:
+    """Whether a host is named: authorities may be called by a single word, which is then taken for a name."""
+    return bool(certificate.addresses) or any("." in name or name == "localhost" for name in certificate.names)
+
+
+def problems(scan: Scan, key_of: Mapping[str, str] = MappingProxyType({})) -> list[Problem]:
+    """What a scan found that an operator should look at, directories first, then files by path.
+
+    `key_of` has the configuration's key for the directories that it names.
+    """
     return [
-        *(
-            Problem(path, "unreadable_directory", f"cannot be read ({why}); what it held last stays in service")
-            for path, why in scan.unreadable
-        ),
+        *(_of_directory(path, code, key_of.get(path), scan.unseen) for path, code in scan.unreadable),
         *(
             Problem(path, state.rejection.reason.value, state.rejection.message)
             for path, state in sorted(scan.files.items())
             if state.rejection is not None
         ),
     ]
+
+
+def _of_directory(path: str, code: int, key: str | None, unseen: Iterable[str]) -> Problem:
+    held = any(one.startswith(path.rstrip("/") + "/") for one in unseen)
+    return Problem(path, UNREADABLE_DIRECTORY, of_directory(code, key, held=held))

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from itertools import islice
 
-from certstore import default_certificate
+from certstore import change_log, default_certificate
 from certstore.catalogue import Catalogue, Settings, Snapshot
 from certstore.certified_key import CertifiedKey
 from certstore.messages import (
@@ -31,7 +31,6 @@ from certstore.messages import (
     frame,
     to_keeper,
 )
-from certstore.ranking import reason
 from certstore.watch import Watcher
 
 log = logging.getLogger("snigate.keeper")
@@ -39,7 +38,6 @@ log = logging.getLogger("snigate.keeper")
 VERIFY_AT_FIRST = 100  # chains verified before the first publication, beside those of certificates that compete
 VERIFY_AT_ONCE = 500  # chains verified in one go while others wait for them
 SWITCH_INTERVAL = 0.0005  # seconds a thread that parses may hold up the loop, which has subscribers to serve
-LOGGED_AT_MOST = 20  # certificates named in the log for one change
 MAX_BEHIND = 128 << 20  # bytes a subscriber may leave unread
 
 
@@ -133,7 +131,8 @@ class Keeper:
             return
         if scan:
             self._scanned_at = time.time()
-        self._note_problems(before, after)
+        if change_log.note_problems(before, after):
+            self._swaps["rejected"] += 1
         self._snapshot = after
         put = [
             one for fingerprint, one in after.certificates.items() if before.certificates.get(fingerprint) is not one
@@ -168,7 +167,8 @@ class Keeper:
                 message = frame(change if role == "worker" else _without_keys(change))
                 for subscriber in told:
                     subscriber.send(message)
-        self._log_change(before, put, retire)
+        files = self._catalogue.shown_files if retire else frozenset()
+        change_log.note_change(self._number, before, self._snapshot, put, retire, files)
 
     def _parts(self, put: list[CertifiedKey], retire: list[str], *, whole: bool) -> Iterator[Change]:
         rest = iter(put)
@@ -240,36 +240,6 @@ class Keeper:
         )
         for subscriber in told:
             subscriber.send(message)
-
-    def _note_problems(self, before: Snapshot, after: Snapshot) -> None:
-        """Log each problem once, and once more when it is gone."""
-        known, found = set(before.problems), set(after.problems)
-        for problem in after.problems:
-            if problem not in known:
-                log.error("%s: %s [%s]", problem.path, problem.message, problem.reason)
-        still = {problem.path for problem in found}
-        for problem in before.problems:
-            if problem not in found and problem.path not in still:
-                log.info("%s: is in order again", problem.path)
-        if found - known:
-            self._swaps["rejected"] += 1
-
-    def _log_change(self, before: Snapshot, put: list[CertifiedKey], retire: list[str]) -> None:
-        now = time.time()
-        fresh = [one for one in put if one.fingerprint not in before.certificates]
-        for one in fresh[:LOGGED_AT_MOST]:
-            log.info(
-                "serving certificate %s for %s (%s) from %s",
-                one.fingerprint[:16],
-                ", ".join((*one.names, *one.addresses)) or "no name",
-                reason(one, now),
-                one.paths[0],
-            )
-        for fingerprint in retire[:LOGGED_AT_MOST]:
-            one = before.certificates[fingerprint]
-            log.info("retired certificate %s for %s", fingerprint[:16], ", ".join(one.names) or "no name")
-        if len(fresh) > LOGGED_AT_MOST or len(retire) > LOGGED_AT_MOST:
-            log.info("change %d: %d new certificates, %d retired", self._number, len(fresh), len(retire))
 
 
 def _default(snapshot: Snapshot) -> tuple[str | None, str | None]:

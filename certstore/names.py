@@ -37,7 +37,7 @@ def canonical_name(text: str) -> str:
     if len(name) > MAX_NAME or _CANONICAL.fullmatch(name) is None:
         raise InvalidName(_what_is_wrong(text, name))
     if name[-1].isdigit() and _ip_literal(name) is not None:
-        raise InvalidName(f"{_shown(text)} is an IP address, not a host name")
+        raise InvalidName(f"{shown(text)} is an IP address, not a host name")
     return name
 
 
@@ -46,7 +46,7 @@ def canonical_pattern(text: str) -> str:
     if text.startswith("*."):
         name = f"*.{canonical_name(text[2:])}"
         if len(name) > MAX_NAME:
-            raise InvalidName(f"a host name has at most {MAX_NAME} characters, {_shown(text)} has {len(name)}")
+            raise InvalidName(f"a host name has at most {MAX_NAME} characters, {shown(text)} has {len(name)}")
         return name
     return canonical_name(text)
 
@@ -117,7 +117,7 @@ def _to_ascii(text: str) -> str:
         mapped = idna.uts46_remap(text, std3_rules=False, transitional=False)
         labels = [label if label.isascii() else idna.alabel(label).decode() for label in mapped.split(".")]
     except UnicodeError as error:  # includes idna.IDNAError
-        raise InvalidName(f"{_shown(text)} is not a valid internationalised name: {error}") from None
+        raise InvalidName(f"{shown(text)} is not a valid internationalised name: {error}") from None
     return ".".join(labels).lower()
 
 
@@ -125,18 +125,20 @@ def _what_is_wrong(text: str, name: str) -> str:
     if not name:
         return "the host name is empty"
     if len(name) > MAX_NAME:
-        return f"a host name has at most {MAX_NAME} characters, {_shown(text)} has {len(name)}"
+        return f"a host name has at most {MAX_NAME} characters, {shown(text)} has {len(name)}"
     for label in name.split("."):
         if not label:
-            return f"{_shown(text)} has an empty label"
+            return f"{shown(text)} has an empty label"
+        where = shown(text) if label == name else f"{shown(label)} in {shown(text)}"
         if len(label) > 63:
-            return f"a label has at most 63 characters, {_shown(label)} in {_shown(text)} has {len(label)}"
+            return f"a label has at most 63 characters, {where} has {len(label)}"
         if _CANONICAL.fullmatch(label) is None:
-            return f"{_shown(label)} in {_shown(text)} is not a host name's label (letters, digits, hyphens inside)"
-    return f"{_shown(text)} is not a host name"
+            return f"{where} is not a host name's label (letters, digits, hyphens inside)"
+    return f"{shown(text)} is not a host name"
 
 
-def _shown(text: str) -> str:
+def shown(text: str) -> str:
+    """The text in quotes for a message, shortened when long."""
     return repr(text) if len(text) <= 64 else f"{text[:64]!r}..."
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from config.words import alternatives, found, quoted, suggestion
+from config.words import alternatives, closest, found, quoted, suggestion
 
 Model = type[BaseModel]
 
@@ -42,6 +42,13 @@ def unknown_key(key: str, known: Sequence[str], homes: Mapping[str, str]) -> str
     if key in homes:
         return f"{text} here; it belongs in {homes[key]}"
     return text + (suggestion(key, known, quote="'") or f"; known here: {', '.join(known)}")
+
+
+def unknown_table(name: str, headings: Mapping[str, str]) -> str:
+    """The sentence for a table that a file cannot have; `headings` is how each table that it can have is begun."""
+    text = f"unknown table [{name}]" if name.isprintable() and len(name) <= 64 else f"unknown table {quoted(name)}"
+    close = closest(name, headings)
+    return f"{text}; did you mean {headings[close]}?" if close else f"{text}; known: {', '.join(headings.values())}"
 
 
 def _key(key: str) -> str:

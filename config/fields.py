@@ -28,6 +28,7 @@ WELCOME = "welcome"  # the built-in backend; never a table of [backends]
 NAME_RULE = "letters, digits, dots, hyphens and underscores, starting with a letter or digit, 64 characters at most"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _MAX_ALPN = 255  # bytes; RFC 7301 section 3.1
+_QUIC_ALPN = re.compile(r"h3(-[A-Za-z0-9]+)?")
 _MAX_COUNT = 1_000_000_000
 _MAX_PORT = 65535
 _PIN_SIZE = 32  # bytes of a SHA-256
@@ -136,6 +137,10 @@ def _alpn(value: object) -> str:
     size = len(text.encode())
     if not 1 <= size <= _MAX_ALPN:
         raise ValueError(f"{quoted(text)} has {size} bytes; an ALPN protocol name has 1 to {_MAX_ALPN}")
+    if _QUIC_ALPN.fullmatch(text):
+        raise ValueError(
+            f'{quoted(text)} is HTTP/3, which is spoken over QUIC (UDP) and not here; use "h2" and "http/1.1"'
+        )
     return text
 
 

@@ -75,8 +75,9 @@ def _check_label(label: str, text: str) -> None:
     if len(label) > _MAX_LABEL:
         raise ValueError(f"{quoted(text)} has a label of {len(label)} characters; a label has at most {_MAX_LABEL}")
     if _LABEL.fullmatch(label) is None:
+        where = "its labels" if label == text.lower() else quoted(label)
         raise ValueError(
-            f"{quoted(text)} is not a host name: {quoted(label)} may hold only letters, digits, and hyphens inside"
+            f"{quoted(text)} is not a host name: {where} may hold only letters, digits, and hyphens inside"
         )
 
 

@@ -19,7 +19,7 @@ from config.addresses import TcpAddress
 from config.availability import unavailable
 from config.checks import inconsistencies
 from config.errors import ConfigError, Problem
-from config.failures import failures, unknown_key
+from config.failures import failures, unknown_key, unknown_table
 from config.fields import NAME_RULE, WELCOME, Origin, is_name
 from config.model import (
     AdminConfig,
@@ -51,7 +51,8 @@ _SECTIONS: Mapping[str, type[Table]] = {
     "metrics": MetricsConfig,
     "log": LogConfig,
 }
-_TOP_KEYS = ("include", *_SECTIONS, "backends", "listeners")
+_HEADINGS = {name: f"[{name}]" for name in _SECTIONS} | {"backends": "[backends.NAME]", "listeners": "[[listeners]]"}
+_TOP_KEYS = ("include", *_HEADINGS)
 
 
 def find(explicit: Path | None, directory: Path) -> Path | None:
@@ -118,9 +119,11 @@ class _Checker:
 
     def config(self) -> Config:
         values = self._tree.values
-        for key in values:
+        for key, value in values.items():
             if key not in _TOP_KEYS:
-                self._report((key,), unknown_key(key, _TOP_KEYS, self._homes))
+                is_table = isinstance(value, dict) or (isinstance(value, list) and value and isinstance(value[0], dict))
+                message = unknown_table(key, _HEADINGS) if is_table else unknown_key(key, _TOP_KEYS, self._homes)
+                self._report((key,), message)
         sections = {name: self._section(name, model) for name, model in _SECTIONS.items()}
         return Config(
             **{name: section for name, section in sections.items() if section is not None},

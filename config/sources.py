@@ -109,8 +109,10 @@ def _append_tables(first: Any, second: Any) -> bool:
 
 
 def _parse(file: Path, tree: Tree) -> dict[str, Any] | None:
+    text = ""
     try:
-        return tomllib.loads(file.read_bytes().decode("utf-8-sig"))
+        text = file.read_bytes().decode("utf-8-sig")
+        return tomllib.loads(text)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         message = f"cannot be read ({reason}); correct the path or the permissions"
@@ -119,20 +121,35 @@ def _parse(file: Path, tree: Tree) -> dict[str, Any] | None:
         line = error.object[: error.start].count(b"\n") + 1
         tree.problems.append(Problem(f"line {line}", "is not text in UTF-8; save the file as UTF-8", file))
     except ValueError as error:  # tomllib.TOMLDecodeError, or a number of thousands of digits
-        tree.problems.append(_syntax_problem(str(error), file))
+        tree.problems.append(_syntax_problem(str(error), text, file))
     except RecursionError:
         tree.problems.append(Problem("", "is nested too deeply to be a configuration", file))
     tree.complete = False
     return None
 
 
-def _syntax_problem(text: str, file: Path) -> Problem:
-    match = _POSITION.search(text)
+def _syntax_problem(said: str, text: str, file: Path) -> Problem:
+    match = _POSITION.search(said)
     if match is None:
-        return Problem("", f"is not valid TOML: {text}", file)
+        return Problem("", f"is not valid TOML: {said}", file)
     key = f"line {match[1]}, column {match[2]}" if match[1] else "end of file"
-    reason = text[: match.start()]
+    reason = said[: match.start()]
+    if match[1] and (twice := _given_twice(reason, text, int(match[1]))) is not None:
+        return Problem(f"line {match[1]}", twice, file)
     return Problem(key, f"is not valid TOML: {reason[:1].lower()}{reason[1:]}", file)
+
+
+def _given_twice(reason: str, text: str, number: int) -> str | None:
+    """The sentence for a key or table that the file has already; tomllib has words for that of its own."""
+    line = (text.split("\n")[number - 1 : number] or [""])[0].strip()
+    if reason == "Cannot overwrite a value" and "=" in line:
+        key = line.partition("=")[0].strip()
+        return f"the key {key if key.isprintable() else quoted(key)} is given twice in this table; keep one of the two"
+    if reason.startswith("Cannot declare") and line.startswith("["):
+        heading = line.partition("#")[0].strip()
+        shown = heading if heading.isprintable() else quoted(heading)
+        return f"the table {shown} is given twice; put its keys under one heading"
+    return None
 
 
 def _included(patterns: Any, main: Path, tree: Tree) -> list[Path]:

@@ -38,7 +38,12 @@ def alternatives(allowed: Iterable[str]) -> str:
     return texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])} or {texts[-1]}"
 
 
+def closest(text: str, known: Iterable[str]) -> str | None:
+    """The one of `known` that was probably meant; None when none is close."""
+    return next(iter(difflib.get_close_matches(text.lower(), list(known), n=1)), None)
+
+
 def suggestion(text: str, known: Iterable[str], *, quote: str = '"') -> str:
     """'; did you mean "profile"?' when one of `known` is close to `text`, else an empty string."""
-    close = difflib.get_close_matches(text.lower(), list(known), n=1)
-    return f"; did you mean {quote}{close[0]}{quote}?" if close else ""
+    close = closest(text, known)
+    return f"; did you mean {quote}{close}{quote}?" if close is not None else ""

@@ -26,6 +26,7 @@ from config.model import Config
 from proxy.privileges import User
 
 BACKLOG = 4096
+_ANOTHER = "give this listener another address"
 
 Share = Mapping[str, Sequence[socket.socket]]  # what one worker accepts on: sockets by listener
 
@@ -59,7 +60,7 @@ def bind_listeners(config: Config, workers: int, before: Sequence[Bound] = ()) -
             try:
                 fresh = _bind(address, workers - len(kept), kept, ours)
             except OSError as error:
-                problems.append(f"listener {name}: cannot bind {address}: {_advice(error)}")
+                problems.append(f"listener {name}: cannot bind {address}: {_advice(error, _ANOTHER)}")
                 continue
             for sock in fresh:
                 undo.callback(sock.close)
@@ -78,7 +79,7 @@ def bind_tcp(name: str, address: TcpAddress, ours: Iterable[socket.socket] = ())
     try:
         return _bind(address, 1, (), ours)[0]
     except OSError as error:
-        raise BindError(f"{name}: cannot bind {address}: {_advice(error)}") from error
+        raise BindError(f"{name}: cannot bind {address}: {_advice(error, f'set {name} to another address')}") from error
 
 
 def sockets_of(bound: Iterable[Bound]) -> tuple[socket.socket, ...]:
@@ -207,11 +208,13 @@ def _bound_to(
     return sock
 
 
-def _advice(error: OSError) -> str:
-    what = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+def _advice(error: OSError, otherwise: str) -> str:
+    """What went wrong and what to do; `otherwise` is the phrase for choosing another address."""
+    if isinstance(error, socket.gaierror):
+        return f"the host name cannot be resolved ({error.strerror}); {otherwise}"
     advice = {
-        errno.EADDRINUSE: "another program listens there; stop it, or give this listener another address",
+        errno.EADDRINUSE: f"another program listens there; stop it, or {otherwise}",
         errno.EACCES: "ports below 1024 need root or CAP_NET_BIND_SERVICE",
-        errno.EADDRNOTAVAIL: "this machine does not have that address",
-    }.get(error.errno or 0, "correct the listener's bind")
-    return f"{what}; {advice}"
+        errno.EADDRNOTAVAIL: f"this machine does not have that address; {otherwise}",
+    }.get(error.errno or 0, otherwise)
+    return f"{os.strerror(error.errno or 0)}; {advice}"

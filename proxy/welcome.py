@@ -12,6 +12,7 @@ import html
 import os
 import socket
 from collections.abc import Callable
+from http import HTTPStatus
 
 import h11
 
@@ -130,7 +131,8 @@ async def _answer(loop: asyncio.AbstractEventLoop, sock: socket.socket, body: by
         return
     known = event.method in (b"GET", b"HEAD")
     headers = [*_HEADERS, ("content-length", str(len(body)))] if known else [*_HEADERS, ("allow", "GET, HEAD")]
-    answer = connection.send(h11.Response(status_code=200 if known else 405, headers=headers)) or b""
+    status = HTTPStatus.OK if known else HTTPStatus.METHOD_NOT_ALLOWED
+    answer = connection.send(h11.Response(status_code=status, reason=status.phrase, headers=headers)) or b""
     if event.method == b"GET":
         answer += connection.send(h11.Data(data=body)) or b""
     await loop.sock_sendall(sock, answer)

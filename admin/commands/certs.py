@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -10,19 +11,33 @@ import msgspec
 import typer
 
 from admin import answers
-from admin.commands.output import Cell, ConfigOption, JsonOption, facts, fail, load, say, say_json, table
+from admin.commands.output import (
+    CONTEXT,
+    Cell,
+    ConfigOption,
+    JsonOption,
+    facts,
+    fail,
+    load,
+    say,
+    say_held_before,
+    say_json,
+    table,
+)
 from admin.description import describe, identity
+from admin.explanation import Asked, asked, best
 from admin.reading import Reading, read
 from admin.text import count, plain
 from certstore.certified_key import CertifiedKey
-from certstore.names import InvalidName, canonical_pattern
+from certstore.names import InvalidName
 from certstore.ranking import Level
 
-app = typer.Typer(no_args_is_help=True, help="Look at certificates.", rich_markup_mode=None)
+app = typer.Typer(no_args_is_help=True, help="Look at certificates.", rich_markup_mode=None, context_settings=CONTEXT)
 
 SHORT = 16  # digits of a fingerprint that the list shows
 MIN_PREFIX = 4  # digits of a fingerprint that name a certificate
 NAMES = 4  # names shown in a row of the list
+_FEW_DIGITS = re.compile(rf"[0-9A-Fa-f:]{{1,{MIN_PREFIX - 1}}}")
 URGENT, SOON = 7.0, 30.0  # days
 
 
@@ -37,7 +52,7 @@ class Shown(msgspec.Struct, frozen=True):
 
 @app.command("list")
 def list_(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """List every certificate, the one that expires next at the top."""
+    """List every certificate, what expires next at the top."""
     reading = read(load(config))
     default = reading.default
     found = [
@@ -45,17 +60,25 @@ def list_(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         for one in sorted(reading.certificates, key=lambda one: (one.not_after, one.fingerprint))
     ]
     if as_json:
-        say_json(found)
-    elif found:
+        say_json(
+            answers.Certificates(
+                certificates=tuple(found),
+                problems=tuple(
+                    answers.RejectedFile(plain(one.path), one.reason, plain(one.message)) for one in reading.problems
+                ),
+                waiting=tuple(map(plain, sorted(reading.snapshot.waiting))),
+                default=best(reading.selector, None),
+            )
+        )
+        return
+    if found:
         table(("Certificate", "Names", "Days", "Standing", "Key", "Serves", "File"), [_row(one) for one in found])
     else:
         say("There is no certificate yet: one is made when snigate is first started.")
-    problems = len(reading.problems)
-    if problems and not as_json:
-        say(f"{count(problems, 'file')} with problems; 'snigate check' names them", "red")
+    say_held_before(reading)
 
 
-@app.command()
+@app.command(short_help="Show everything about one certificate.")
 def show(
     which: Annotated[
         str,
@@ -81,29 +104,47 @@ def show(
     _show(shown)
     if others:
         say(f"Also for this name: {', '.join(other.fingerprint[:SHORT] for other in others)}")
+    say_held_before(reading)
 
 
 def _find(reading: Reading, which: str) -> tuple[CertifiedKey, Sequence[CertifiedKey]]:
     """The certificate meant, and others that carry the same name; ends the command when it is not clear."""
     try:
-        carrying = {
-            one.selection.certificate.fingerprint: one.selection.certificate
-            for one in reading.selector.explain(canonical_pattern(which))
-            if one.selection.level is not Level.DEFAULT
-        }
+        about = asked(which)
     except InvalidName:
-        carrying = {}
-    if carrying:
-        first, *others = carrying.values()
-        return first, others
+        about = Asked()
+    if carrying := _carrying(reading, about):
+        return carrying[0], carrying[1:]
     digits = which.replace(":", "").lower()
     found = [one for one in reading.certificates if one.fingerprint.startswith(digits)]
     if len(digits) < MIN_PREFIX or not found:
-        fail(f"no certificate is for {plain(which)!r}, nor has a fingerprint that begins so; see 'snigate certs list'")
+        fail(_not_found(reading, which, about.host))
     if len(found) > 1:
         fingerprints = ", ".join(one.fingerprint[: max(SHORT, len(digits) + 4)] for one in found)
         fail(f"{plain(which)!r} is the beginning of {len(found)} fingerprints ({fingerprints}); give more digits", 2)
     return found[0], ()
+
+
+def _carrying(reading: Reading, about: Asked) -> Sequence[CertifiedKey]:
+    """Every certificate with this name or address, best first; the one made at first start comes last."""
+    ranked = [one.selection for one in reading.selector.explain(about.host, about.address)]
+    found = {one.certificate.fingerprint: one.certificate for one in ranked if one.level is not Level.DEFAULT}
+    made = reading.snapshot.made
+    if made is not None and (about.host in made.names or about.address in made.addresses):
+        found.setdefault(made.fingerprint, made)
+    return tuple(found.values())
+
+
+def _not_found(reading: Reading, which: str, host: str | None) -> str:
+    shown = repr(plain(which))
+    if host is not None and (waiting := reading.waiting_for_key(host)):
+        return f"no certificate for {shown} can be served: {plain(waiting[0])} holds one, and lacks its private key"
+    if _FEW_DIGITS.fullmatch(which):
+        return (
+            f"no certificate is for {shown}, and of a fingerprint at least {MIN_PREFIX} digits are wanted; "
+            "see 'snigate certs list'"
+        )
+    return f"no certificate is for {shown}, nor has a fingerprint that begins so; see 'snigate certs list'"
 
 
 def _row(one: answers.Certificate) -> tuple[Cell, ...]:

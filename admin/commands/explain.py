@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from admin import answers
-from admin.commands.output import Cell, ConfigOption, JsonOption, fail, load, say, say_json, table
-from admin.explanation import asked_host, explain_hosts
+from admin.commands.output import Cell, ConfigOption, JsonOption, fail, load, say, say_held_before, say_json, table
+from admin.explanation import asked, explain_hosts
 from admin.explanation import explain as explained
 from admin.reading import read
 from certstore.names import InvalidName
@@ -23,7 +23,8 @@ def explain(
         str | None,
         typer.Argument(
             metavar="[HOST]",
-            help='A host name or wildcard; "" for a client that sends no name. Without it: all configured.',
+            help="A host name or wildcard; an IP address for a client that connects there and sends no name, "
+            '"" for one that just sends none. Without it: all configured.',
         ),
     ] = None,
     config: ConfigOption = None,
@@ -34,11 +35,11 @@ def explain(
         _every_host(config, as_json)
         return
     try:
-        asked = asked_host(host)
+        about = asked(host)
     except InvalidName as error:
         fail(f"{error}; give a host name such as www.example.com", 2)
     reading = read(load(config))
-    found = explained(reading.selector, asked, reading.config.certificates.order)
+    found = explained(reading.selector, about, reading.config.certificates.order)
     if as_json:
         say_json(found)
         return
@@ -56,15 +57,20 @@ def explain(
     if rows:
         table(("", "Level", "Certificate", "Key", "Why", "File"), rows)
     say(_conclusion(found))
+    say_held_before(reading)
 
 
 def _conclusion(found: answers.Explanation) -> str:
     if not found.candidates:
         return "There is no certificate yet: one is made when snigate is first started."
-    if found.host is None:
+    if found.host is None and found.address is None:
         return "A client that sends no server name is served the first (*), if it can use its key type."
+    what = found.host or f"a client that connects to {found.address} and sends no server name"
     if not found.covered:
-        return f"No certificate covers {found.host}: it is served the default certificate, or refused by strict_sni."
+        where = found.host or found.address
+        return f"No certificate covers {where}: {what} is served the default certificate, or refused by strict_sni."
+    if found.host is None:
+        return f"{what[:1].upper()}{what[1:]} is served the first (*), if it can use its key type."
     return f"{found.host} is served the first (*) to clients that can use its key type."
 
 
@@ -80,6 +86,7 @@ def _every_host(config: ConfigOption, as_json: bool) -> None:
         table(("Host", "Listeners", "Level", "Certificate", "Expires", "File"), rows)
         if uncovered:
             say(f"Not covered by any certificate: {', '.join(uncovered)}", "red")
+        say_held_before(reading)
     raise typer.Exit(1 if uncovered else 0)
 
 

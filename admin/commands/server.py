@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import time
+from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -55,7 +57,7 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 
 
 def reload(config: ConfigOption = None) -> None:
-    """Have the running server take in its configuration anew, and wait for the outcome."""
+    """Take in a changed configuration; wait for the outcome."""
     try:
         path = load_or_defaults(config).server.state_directory / CONTROL_SOCKET
     except ConfigError as error:  # the server has to hear of it all the same: it logs and counts what it refuses
@@ -107,7 +109,7 @@ def _show(found: Status) -> None:
         [(one.name, "\n".join(one.addresses), one.protocol, one.backend) for one in found.listeners],
     )
     table(
-        ("Process", "Generation", "Pid", "State", "Since", "Certificates", "Change", "Digest"),
+        ("Process", "Gen.", "Pid", "State", "Up", "Certificates", "Change", "Digest"),
         [(*_process(one), *_replica(found, one)) for one in found.processes],
     )
     if found.worker_restarts:
@@ -120,7 +122,7 @@ def _store_rows(found: Status) -> list[tuple[str, Cell]]:
         return [("Certificates", ("the keeper has not reported yet", "yellow"))]
     rows: list[tuple[str, Cell]] = [("Certificates", f"{store.certificates}, change {store.change}")]
     if store.problems:
-        rows.append(("Problems", (f"{count(store.problems, 'file')}; see 'snigate check'", "red")))
+        rows.append(("Problems", (f"{store.problems}; see 'snigate check'", "red")))
     if store.waiting:
         rows.append(("Without key", (count(store.waiting, "file"), "yellow")))
     if store.unverified:
@@ -132,7 +134,7 @@ def _store_rows(found: Status) -> list[tuple[str, Cell]]:
 def _process(one: Process) -> tuple[Cell, ...]:
     name = f"worker {one.number}" if one.role == "worker" else one.role
     style = {"ready": "green", "down": "red"}.get(one.state, "yellow")
-    return name, str(one.generation), str(one.pid or "-"), (one.state, style), one.started_at or "-"
+    return name, str(one.generation), str(one.pid or "-"), (one.state, style), _age(one.started_at)
 
 
 def _replica(found: Status, process: Process) -> tuple[Cell, ...]:
@@ -142,9 +144,16 @@ def _replica(found: Status, process: Process) -> tuple[Cell, ...]:
     return "", "", ""
 
 
-def _duration(seconds: float) -> str:
+def _duration(seconds: float, units: int = 2) -> str:
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     days, hours = divmod(hours, 24)
     parts = ((days, "d"), (hours, "h"), (minutes, "min"), (rest, "s"))
-    return " ".join([f"{number} {unit}" for number, unit in parts if number][:2]) or "0 s"
+    return " ".join([f"{number} {unit}" for number, unit in parts if number][:units]) or "0 s"
+
+
+def _age(started_at: str | None) -> str:
+    """How long ago an ISO 8601 moment was, in its largest unit."""
+    if started_at is None:
+        return "-"
+    return _duration(max(0.0, time.time() - datetime.fromisoformat(started_at).timestamp()), units=1)

@@ -30,7 +30,7 @@ trust = ["root.pem"]
 name = "web"
 bind = ["127.0.0.1:8443"]
 alpn = ["h2", "http/1.1"]
-backend = "welcome"
+backend = "127.0.0.1:8000"
 {listener}
 """
 

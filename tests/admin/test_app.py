@@ -154,7 +154,18 @@ def test_explain_with_an_empty_host_is_for_clients_without_server_name(
     assert (found["host"], found["covered"], found["served"]) == (None, False, pair.fingerprint)
 
 
-@pytest.mark.parametrize("query", ["", "?host=a..b", "?host=192.0.2.1", "?host=a&host=b", "?Host=a", "?host=%ff%fe"])
+def test_explain_with_an_address_is_for_clients_that_connect_there_without_server_name(
+    place: Place, serve: Serve, make_view: MakeView
+) -> None:
+    pair = place.add(place.root.issue("www.example.com", addresses=["192.0.2.1"]), "www")
+    found = _json(serve(make_view()), "/api/v1/explain?host=192.0.2.1")
+    assert (found["host"], found["address"], found["covered"]) == (None, "192.0.2.1", True)
+    assert found["served"] == pair.fingerprint
+
+
+@pytest.mark.parametrize(
+    "query", ["", "?host=a..b", "?host=https://a.example/", "?host=a&host=b", "?Host=a", "?host=%ff%fe"]
+)
 def test_explain_without_one_proper_host_is_a_problem(serve: Serve, make_view: MakeView, query: str) -> None:
     answer = ask(serve(make_view()), f"/api/v1/explain{query}")
     assert answer.status_code == 400
@@ -186,7 +197,7 @@ def test_status_tells_processes_listeners_and_store(serve: Serve, make_view: Mak
         ("worker", 2, None, "down", False),
         ("worker", 1, 4713, "draining", False),
     ]
-    assert found.listeners == (answers.Listener("web", ("127.0.0.1:8443",), "tcp", "welcome"),)
+    assert found.listeners == (answers.Listener("web", ("127.0.0.1:8443",), "tcp", "127.0.0.1:8000"),)
     assert found.store is not None
     assert (found.store.last_scan, found.store.last_swap) == ("2023-11-14T22:13:20Z", "2020-09-13T12:26:40Z")
     assert found.replicas == (answers.Replica(0, 4711, 1, 2, "00ff"),)

@@ -3,13 +3,16 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from rich.console import Console
 
+from admin import answers
 from admin.cli import app
 from admin.commands import output
+from certstore import default_certificate
 from tests.admin.conftest import Place
 from tests.support.pki import DAY, Authority, Pair, self_signed
 
@@ -27,7 +30,7 @@ def test_the_list_begins_with_what_expires_next(place: Place) -> None:
     before = place.files()
     result = place.run("certs", "list")
     assert result.exit_code == 0
-    listed = [line.split()[0] for line in result.output.splitlines()[2:] if line.strip()]
+    listed = [line.split()[0] for line in result.output.splitlines()[1:]]
     assert listed == [pairs[days].fingerprint[:16] for days in (-5, 10, 90)]
     assert "expired" in result.output
     assert place.files() == before
@@ -38,7 +41,7 @@ def test_colours_follow_the_days_left_and_only_on_a_terminal(place: Place, monke
         place.add(place.root.issue(f"d{days}.example", not_after=days * DAY), f"d{days}")
     assert "\x1b" not in place.run("certs", "list").output
     monkeypatch.setattr(
-        output, "Console", lambda **given: Console(**given, force_terminal=True, color_system="standard")
+        output, "Console", lambda **given: Console(**given, width=200, force_terminal=True, color_system="standard")
     )
     monkeypatch.delenv("NO_COLOR", raising=False)
     rows = place.run("certs", "list").output.splitlines()[2:]
@@ -47,7 +50,14 @@ def test_colours_follow_the_days_left_and_only_on_a_terminal(place: Place, monke
 
 def test_the_list_as_json_tells_what_each_serves(place: Place) -> None:
     pair = place.add(place.root.issue("www.example.com"), "www")
-    (found,) = json.loads(place.run("certs", "list", "--json").stdout)
+    place.path.joinpath("certs/bad.pem").write_text("")
+    place.path.joinpath("certs/alone.crt").write_bytes(place.root.issue("a.example").certificate_pem)
+    listed = json.loads(place.run("certs", "list", "--json").stdout)
+    assert listed.keys() == set(answers.Certificates.__struct_fields__)
+    assert [Path(one["path"]).name for one in listed["problems"]] == ["bad.pem"]
+    assert [Path(path).name for path in listed["waiting"]] == ["alone.crt"]
+    assert listed["default"] is None
+    (found,) = listed["certificates"]
     assert found["fingerprint"] == pair.fingerprint
     assert [one["name"] for one in found["serves"]] == ["www.example.com"]
 
@@ -57,7 +67,8 @@ def test_an_empty_directory_is_no_failure_and_problems_are_pointed_at(place: Pla
     result = place.run("certs", "list")
     assert result.exit_code == 0
     assert "There is no certificate yet" in result.output
-    assert "1 file with problems" in result.output
+    assert "1 file cannot be used ('snigate check' says more)" in result.output
+    assert "goes on serving what was there before" in result.output
 
 
 def test_show_tells_everything_about_the_certificate_that_a_host_is_served(place: Place) -> None:
@@ -95,6 +106,32 @@ def test_show_takes_the_beginning_of_a_fingerprint_as_other_tools_print_it(place
         assert found["certificate"]["fingerprint"] == pair.fingerprint
         assert found["tlsa"] == f"3 1 1 {_spki(pair).hex()}"
         assert found["chain"] == []
+
+
+def test_show_finds_the_certificate_made_at_first_start_by_its_names_unless_another_has_them(place: Place) -> None:
+    (place.path / "snigate-data").mkdir()
+    made = default_certificate.ensure(place.path / "snigate-data")
+    for which in ("localhost", "127.0.0.1", "::1"):
+        assert made.fingerprint in place.run("certs", "show", which).output
+    pair = place.add(self_signed("localhost"), "localhost")
+    result = place.run("certs", "show", "localhost")
+    assert pair.fingerprint in result.output
+    assert f"Also for this name: {made.fingerprint[:16]}" in result.output
+
+
+def test_show_tells_that_a_names_certificate_lacks_its_key(place: Place) -> None:
+    file = place.path / "certs/www.crt"
+    file.write_bytes(place.root.issue("*.example.com").certificate_pem)
+    result = place.run("certs", "show", "www.example.com")
+    assert result.exit_code == 1
+    assert f"{file} holds one, and lacks its private key" in result.stderr
+    assert "1 certificate file lacks its private key" in place.run("certs", "list").output
+
+
+def test_too_few_digits_of_a_fingerprint_are_told(place: Place) -> None:
+    result = place.run("certs", "show", "2c")
+    assert result.exit_code == 1
+    assert "of a fingerprint at least 4 digits are wanted" in result.stderr
 
 
 @pytest.mark.parametrize("which", ["nowhere.example", "ffff", "a", "", "not a name"])

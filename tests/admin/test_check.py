@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -60,7 +61,10 @@ def test_rejected_files_and_missing_directories_are_errors(place: Place) -> None
     assert "passphrase file cannot be read" in result.output
     place.path.joinpath("certs/bad.pem").unlink()
     place.path.joinpath("certs").rmdir()
-    assert f"{place.path / 'certs'}: cannot be read" in place.run("check").output
+    assert (
+        f"{place.path / 'certs'}: does not exist; make it, or correct certificates.directories\n"
+        in place.run("check").output
+    )
 
 
 def test_the_certificate_directory_of_a_server_that_never_ran_may_be_missing(place: Place) -> None:
@@ -153,7 +157,7 @@ def test_separate_certificates_one_backend_or_no_h2_need_no_warning(place: Place
     text = place.path.joinpath("snigate.toml").read_text()
     place.configure(text=text.replace('"h2", ', ""))
     assert "HTTP/2" not in place.run("check").output
-    place.configure(text=text.replace('"127.0.0.1:8080"', '"welcome"'))
+    place.configure(text=text.replace("127.0.0.1:8080", "127.0.0.1:8000"))
     assert "HTTP/2" not in place.run("check").output
 
 
@@ -193,3 +197,62 @@ def test_authorities_of_a_backend_that_cannot_be_used_are_an_error(place: Place)
         result = place.run("check")
         assert result.exit_code == 1
         assert f"backends.b.tls_ca: {place.path / file}: {said}" in result.output
+
+
+def test_a_state_directory_that_serve_would_refuse_is_one_error(place: Place) -> None:
+    (place.path / "file").write_text("")
+    place.configure(listener='[server]\nstate_directory = "file/state"')
+    before = place.files()
+    result = place.run("check")
+    assert result.exit_code == 1
+    (line,) = [line for line in result.output.splitlines() if line.startswith("error: ")]
+    assert f"server.state_directory: {place.path / 'file/state'} cannot be used" in line
+    assert place.files() == before
+
+
+def test_a_state_directory_that_this_user_may_not_enter_is_one_error(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = place.path / "snigate-data"
+    lstat, stat, access = Path.lstat, Path.stat, os.access
+
+    def refuse(path: Path, **given: bool) -> os.stat_result:
+        if path.is_relative_to(state / "certs"):
+            raise PermissionError(13, "Permission denied")
+        return stat(path, **given)
+
+    state.mkdir()
+    monkeypatch.setattr(Path, "stat", refuse)
+    monkeypatch.setattr(
+        Path, "lstat", lambda path: refuse(path, follow_symlinks=False) if path != state else lstat(path)
+    )
+    monkeypatch.setattr(os, "access", lambda path, mode: path != state and access(path, mode))
+    result = place.run("check")
+    assert result.exit_code == 1, result.output
+    (line,) = [line for line in result.output.splitlines() if line.startswith("error: ")]
+    assert f"may not enter {state}" in line
+
+
+def test_a_host_to_listen_on_that_does_not_resolve_is_an_error(place: Place) -> None:
+    text = place.path.joinpath("snigate.toml").read_text()
+    place.configure(text=text.replace("127.0.0.1:8443", "nowhere.invalid:8443"))
+    result = place.run("check")
+    assert result.exit_code == 1
+    assert "listeners[web].bind: host nowhere.invalid cannot be resolved" in result.output
+    assert "Errno" not in result.output
+
+
+def test_h2_for_the_welcome_page_is_a_warning(place: Place) -> None:
+    text = place.path.joinpath("snigate.toml").read_text()
+    place.configure(text=text.replace("127.0.0.1:8000", "welcome"))
+    result = place.run("check")
+    assert result.exit_code == 0
+    assert result.output.count('listeners[web].alpn: offers "h2"') == 1
+
+
+def test_a_short_rsa_key_is_a_warning(place: Place) -> None:
+    place.add(place.root.issue("www.example.com", key_type="rsa-1024"), "short")
+    place.add(place.root.issue("api.example.com", key_type="rsa-2048"), "long")
+    result = place.run("check")
+    assert "RSA key of 1024 bits" in result.output
+    assert "2048 bits" not in result.output

@@ -67,7 +67,7 @@ def test_no_server_name_is_explained_too(place: Place) -> None:
     assert "no certificate yet" in result.output
 
 
-@pytest.mark.parametrize("host", ["a..b", "192.0.2.1", "-", "ex ample"])
+@pytest.mark.parametrize("host", ["a..b", "-", "ex ample"])
 def test_what_is_no_host_name_is_wrong_usage(place: Place, host: str) -> None:
     result = place.run("explain", "--", host) if host.startswith("-") else place.run("explain", host)
     assert result.exit_code == 2
@@ -85,3 +85,46 @@ def test_a_broken_configuration_is_told(place: Place) -> None:
     result = place.run("explain", "www.example.com")
     assert result.exit_code == 1
     assert "nonsense" in result.stderr
+
+
+@pytest.mark.parametrize("address", ["192.0.2.1", "2001:DB8::1", "[2001:db8::1]"])
+def test_an_address_stands_for_clients_that_connect_there_without_server_name(place: Place, address: str) -> None:
+    pair = place.add(place.root.issue("www.example.com", addresses=["192.0.2.1", "2001:db8::1"]), "www")
+    result = place.run("explain", address)
+    assert result.exit_code == 0
+    assert pair.fingerprint[:16] in result.output
+    assert "1 trusted, exact" in result.output
+    assert "sends no server name is served the first (*)" in result.output
+
+
+def test_an_address_that_no_certificate_carries_gets_the_default(place: Place) -> None:
+    place.configure(certificates='default = "www.example.com"')
+    place.add(place.root.issue("www.example.com"), "www")
+    assert "No certificate covers 192.0.2.9: a client that connects to" in place.run("explain", "192.0.2.9").output
+
+
+@pytest.mark.parametrize("text", ["https://www.example.com/", "www.example.com:443", "www.example.com/x", "[::1]:443"])
+def test_a_url_or_port_is_told_to_be_left_out(place: Place, text: str) -> None:
+    result = place.run("explain", text)
+    assert result.exit_code == 2
+    assert "leave out scheme, port and path" in result.stderr
+
+
+def test_what_is_wrong_with_a_name_is_said_once(place: Place) -> None:
+    assert "'two words' is not a host name's label" in place.run("explain", "two words").stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [("explain", "www.example.com"), ("explain",), ("certs", "show", "www.example.com")]
+)
+def test_files_that_a_running_server_may_hold_in_an_earlier_state_are_told_of(
+    place: Place, arguments: tuple[str, ...]
+) -> None:
+    place.add(place.root.issue("www.example.com"), "www")
+    assert "running server" not in place.run(*arguments).output
+    (place.path / "certs/a.crt").write_text("junk")
+    (place.path / "certs/alone.crt").write_bytes(place.root.issue("a.example").certificate_pem)
+    assert (
+        "1 file cannot be used, 1 certificate file lacks its private key ('snigate check' says more); a running server "
+        "goes on serving what was there before\n"
+    ) in place.run(*arguments).output

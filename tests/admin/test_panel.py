@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from admin import panel
+from admin import logs, panel
 from admin.panel import Ready, announce
 from config.load import load
 from config.model import Config
@@ -17,7 +18,8 @@ READY = Ready(
     listeners={"web": ["127.0.0.1:8443"]},
     admin={"admin": "[::]:9180", "metrics": "0.0.0.0:9181"},
     certificates=3,
-    problems=1,
+    problems="1 file and 1 directory",
+    waiting=2,
     default="ab" * 32,
     default_names=("a.example", "b.example", "c.example", "d.example", "e.example"),
 )
@@ -36,7 +38,8 @@ def test_plain_lines_say_everything_where_stderr_is_no_terminal(
     assert lines == [
         "listens: web on 127.0.0.1:8443 -> the built-in welcome page",
         f"certificates: 3 in {tmp_path}/snigate-data/certs",
-        "problems: 1 file cannot be used; 'snigate check' says why",
+        "problems: 1 file and 1 directory cannot be used; 'snigate check' says why",
+        "without key: 2 certificate files; 'snigate check' names them",
         "default: abababababababab for a.example, b.example, c.example, d.example and 1 other name",
         "admin: http://localhost:9180/",
         "metrics: http://localhost:9181/metrics",
@@ -79,11 +82,18 @@ def test_json_logs_get_one_entry_and_nothing_else(
         announce(changed, READY)
     assert capsys.readouterr().err == ""
     (record,) = caplog.records
-    assert record.getMessage().startswith("ready: listens: web on 127.0.0.1:8443")
+    logs.configure(changed.log)
+    entry = json.loads(logging.getLogger().handlers[0].format(record))
+    assert entry["message"] == "ready"
+    assert entry["snigate.listeners"] == [{"name": "web", "addresses": ["127.0.0.1:8443"], "backend": "welcome"}]
+    assert (entry["snigate.certificates"], entry["snigate.without_key"]) == (3, 2)
+    assert (entry["snigate.admin"], entry["snigate.metrics"]) == ("[::]:9180", "0.0.0.0:9181")
+    assert (entry["snigate.unusable"], entry["snigate.default"]) == ("1 file and 1 directory", "ab" * 32)
+    assert entry["snigate.directories"] == [str(config.server.state_directory / "certs")]
 
 
 def test_a_mail_listener_is_tried_with_openssl(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "snigate.toml"
     file.write_text('[[listeners]]\nname="imap"\nprotocol="imap"\nbind=[":993"]\nbackend="127.0.0.1:143"\n')
-    announce(load(file), Ready({"imap": ["[::]:993"]}, {"admin": "127.0.0.1:9180"}, 0, 0, None, ()))
+    announce(load(file), Ready({"imap": ["[::]:993"]}, {"admin": "127.0.0.1:9180"}, 0, "", 0, None, ()))
     assert "next: openssl s_client -connect localhost:993\n" in capsys.readouterr().err

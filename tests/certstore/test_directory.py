@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from pathlib import Path
@@ -182,7 +183,7 @@ def test_a_missing_directory_is_told_and_its_files_count_as_last_seen(tmp_path: 
     root = tmp_path / "certificates"
     paths = {str(path) for path in pair.write(root)}
     scanner = DirectoryScanner([root, tmp_path / "never"])
-    assert scanner.scan().unreadable == ((str(tmp_path / "never"), "No such file or directory"),)
+    assert scanner.scan().unreadable == ((str(tmp_path / "never"), errno.ENOENT),)
     root.rename(tmp_path / "moved")
     scan = scanner.scan()
     assert [path for path, _ in scan.unreadable] == [str(root), str(tmp_path / "never")]
@@ -211,7 +212,7 @@ def test_an_unreadable_directory_below_keeps_its_files_and_not_those_of_its_neig
 
     with_os(monkeypatch, scandir=refuse)
     scan = scanner.scan()
-    assert scan.unreadable == ((str(closed), "Permission denied"),)
+    assert scan.unreadable == ((str(closed), errno.EACCES),)
     assert set(scan.files) == scan.unseen == kept
 
 
@@ -274,3 +275,10 @@ def test_exactly_one_of_content_and_rejection_is_set(tmp_path: Path, pair: Pair)
     (tmp_path / "broken.pem").write_text("-----BEGIN CERTIFICATE-----")
     states: list[FileState] = list(DirectoryScanner([tmp_path]).scan().files.values())
     assert [(one.content is None) is (one.rejection is not None) for one in states] == [True] * 3
+
+
+def test_a_directory_that_is_a_file_is_told_apart_from_one_below_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "file.pem"
+    file.write_text("")
+    found = DirectoryScanner([file, file / "below"]).scan().unreadable
+    assert found == ((str(file), errno.ENOTDIR), (str(file / "below"), errno.ENOENT))

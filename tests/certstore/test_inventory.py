@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping, Sequence
 
 import pytest
@@ -115,6 +116,22 @@ def test_a_certificate_without_key_waits_and_an_authority_without_key_does_not()
     assert directory.inventory.waiting == frozenset()
 
 
+def test_what_openssl_req_x509_makes_waits_for_its_key_though_it_calls_itself_an_authority() -> None:
+    for name in ("www.example.com", "localhost"):
+        own = Authority.make(name)
+        directory = Directory(crt=own.pem)
+        assert directory.inventory.waiting == {"crt"}
+        assert directory.becomes(key=Pair(own.certificate, own.key).key_pem) == of(Pair(own.certificate, own.key))
+        assert directory.inventory.waiting == frozenset()
+
+
+def test_an_authority_named_like_a_host_that_has_issued_something_here_does_not_wait() -> None:
+    root = Authority.make("ca.example.com")
+    issuing = Authority.make("R3", root)
+    pair = issuing.issue("www.example.com")
+    assert Directory(crt=pair.fullchain_pem, key=pair.key_pem, ca=root.pem).inventory.waiting == frozenset()
+
+
 def test_an_authority_with_its_key_in_the_directory_is_not_served() -> None:
     root = Authority.make()
     pair = Pair(root.certificate, root.key)
@@ -194,7 +211,7 @@ def test_a_file_that_was_broken_from_the_start_serves_nothing_and_is_a_problem(o
     directory = Directory(crt=BROKEN, key=old.key_pem)
     assert directory.served == of()
     states = {"b": state_of("-----BEGIN PKCS7-----\nAAAA\n-----END PKCS7-----\n"), "a": state_of(BROKEN)}
-    found = problems(Scan(states, frozenset(), (("/certs", "No such file or directory"),)))
+    found = problems(Scan(states, frozenset(), (("/certs", errno.ENOENT),)))
     assert [(one.path, one.reason) for one in found] == [
         ("/certs", "unreadable_directory"),
         ("a", RejectReason.TRUNCATED.value),

@@ -20,10 +20,25 @@ def test_a_bare_number_is_refused_with_the_hint_to_add_a_unit() -> None:
         parse_duration("10")
 
 
-@pytest.mark.parametrize("text", ["", "s", "10 s", "10S", "-1s", "1h30m", "1e3s", "٣s", ".5s", "10s\n", "10min"])
+@pytest.mark.parametrize(
+    "text", ["", "s", "10 s", "10S", "-1s", "1e3s", "1h 30m", "9h" * 9, "٣s", ".5s", "10s\n", "10min"]
+)
 def test_what_is_not_a_number_and_a_unit_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not a duration"):
         parse_duration(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "one"), [("1h30m", "90m"), ("1d12h", "36h"), ("1m1s500ms", "61500ms"), ("1.5h30m", "2h"), ("1s1s", "2s")]
+)
+def test_several_units_are_refused_with_the_duration_in_one(text: str, one: str) -> None:
+    with pytest.raises(ValueError, match=f'"{text}" has several units; write it with one, "{one}"'):
+        parse_duration(text)
+
+
+def test_zero_is_refused_with_a_way_out() -> None:
+    with pytest.raises(ValueError, match="leave the key out for its default"):
+        parse_duration("0s")
 
 
 @pytest.mark.parametrize("text", ["0s", "0ms", "0.0h"])
@@ -38,7 +53,7 @@ def test_more_than_ten_years_are_refused(text: str) -> None:
         parse_duration(text)
 
 
-@given(text=st.text() | st.from_regex(r"[0-9.]{0,6}(ms|s|m|h|d)?"))
+@given(text=st.text() | st.from_regex(r"([0-9.]{0,6}(ms|s|m|h|d)?){0,9}"))
 def test_any_text_is_a_positive_duration_or_a_value_error_on_one_line(text: str) -> None:
     complaint, seconds = "", LONGEST
     try:

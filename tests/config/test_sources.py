@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from config.sources import dotted, read
 
 from .conftest import LISTENER, Load, Problems, Write
@@ -100,6 +102,21 @@ def test_a_syntax_error_names_line_and_column(problems: Problems) -> None:
     (problem,) = problems("[server]\ndrain 1\n")
     assert problem.key == "line 2, column 7"
     assert problem.message.startswith("is not valid TOML: expected '='")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "[server]\nworkers = 1\nworkers = 2 # more\n",
+            "the key workers is given twice in this table; keep one of the two",
+        ),
+        ("[server]\n[tls]\n[server] # again\n", "the table [server] is given twice; put its keys under one heading"),
+    ],
+)
+def test_a_key_or_table_given_twice_is_named(problems: Problems, text: str, message: str) -> None:
+    (problem,) = problems(text)
+    assert (problem.key, problem.message) == ("line 3", message)
 
 
 def test_a_syntax_error_at_the_end_says_so(problems: Problems) -> None:

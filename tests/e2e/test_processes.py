@@ -115,7 +115,8 @@ def test_a_second_instance_is_refused_in_one_clear_sentence(tmp_path: Path, same
             expected = f"listener web: cannot bind 127.0.0.1:{first.port}"
         else:
             second.file.write_text(text.replace(str(second.state), str(first.state)))
-            expected = f"another snigate uses the state directory {first.state}"
+            assert first.process is not None
+            expected = f"another snigate (process {first.process.pid}) uses the state directory {first.state}"
         refused = subprocess.run([PROGRAM, "serve", "--config", second.file], capture_output=True, timeout=30)
         assert refused.returncode == 1
         said = refused.stderr.decode()

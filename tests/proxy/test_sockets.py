@@ -237,7 +237,8 @@ def test_the_admin_address_belongs_to_one_instance() -> None:
     first = bind_tcp("admin.listen", TcpAddress("127.0.0.1", 0))
     first.listen()
     address = TcpAddress(*first.getsockname())
-    with pytest.raises(BindError, match=f"admin.listen: cannot bind {address}: Address already in use"):
+    what = f"admin.listen: cannot bind {address}: Address already in use; .* set admin.listen to another address"
+    with pytest.raises(BindError, match=what):
         bind_tcp("admin.listen", address)
     bind_tcp("admin.listen", TcpAddress(None, address.port), (first,)).close()
     first.close()
@@ -270,3 +271,9 @@ def test_a_unix_socket_that_cannot_be_made_is_an_error_that_names_the_path(tmp_p
     path = tmp_path / "missing" / "control.sock"
     with pytest.raises(BindError, match=r"missing/control\.sock: cannot bind .*correct the state directory"):
         bind_unix(path)
+
+
+def test_a_host_name_that_does_not_resolve_is_told_without_numbers() -> None:
+    with pytest.raises(BindError, match=r"nowhere\.invalid:1: the host name cannot be resolved") as caught:
+        bind_tcp("metrics.listen", TcpAddress("nowhere.invalid", 1))
+    assert "Errno" not in str(caught.value)

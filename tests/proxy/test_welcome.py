@@ -64,7 +64,7 @@ async def converse(request: bytes) -> tuple[bytes, bytes]:
 @in_loop
 async def test_a_get_is_answered_with_the_page_and_closed() -> None:
     head, body = await converse(b"GET / HTTP/1.1\r\nHost: www.example.com\r\n\r\n")
-    assert head.startswith(b"HTTP/1.1 200 ")
+    assert head.startswith(b"HTTP/1.1 200 OK\r\n")
     assert f"content-length: {len(body)}".encode() in head.lower()
     assert b"connection: close" in head.lower()
     assert b"content-security-policy: default-src 'none'" in head.lower()
@@ -74,14 +74,14 @@ async def test_a_get_is_answered_with_the_page_and_closed() -> None:
 @in_loop
 async def test_a_head_is_answered_without_a_body() -> None:
     head, body = await converse(b"HEAD /anything HTTP/1.0\r\n\r\n")
-    assert head.startswith(b"HTTP/1.1 200 ")
+    assert head.startswith(b"HTTP/1.1 200 OK\r\n")
     assert body == b""
 
 
 @in_loop
 async def test_another_method_is_not_allowed() -> None:
     head, body = await converse(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello")
-    assert head.startswith(b"HTTP/1.1 405 ")
+    assert head.startswith(b"HTTP/1.1 405 Method Not Allowed\r\n")
     assert b"allow: GET, HEAD" in head
     assert body == b""
 
