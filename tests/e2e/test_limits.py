@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,24 @@ def test_a_connection_that_does_not_finish_within_drain_is_reset_and_the_exit_st
                 assert client.read(5) == b"hello"
                 assert snigate.process is not None
                 snigate.process.send_signal(signal.SIGTERM)
+                assert client.rest() == (b"", "RST")
+            assert snigate.process.wait(TIMEOUT) == 0
+        assert " end=drained by=snigate" in snigate.log
+
+
+def test_a_second_signal_cuts_open_connections_by_a_reset_and_the_exit_status_is_0(tmp_path: Path) -> None:
+    with EchoServer() as backend:
+        text = configuration(tmp_path, backend.port, 'drain = "60s"')
+        with Snigate(tmp_path, text) as snigate:
+            with opened(snigate.port) as client:
+                client.send(b"hello")
+                assert client.read(5) == b"hello"
+                assert snigate.process is not None
+                snigate.process.send_signal(signal.SIGTERM)
+                wait_for(lambda: not connects(snigate.port), "new connections are refused")
+                while "told to stop again" not in snigate.log:  # those within a second count as one
+                    snigate.process.send_signal(signal.SIGTERM)
+                    time.sleep(0.1)
                 assert client.rest() == (b"", "RST")
             assert snigate.process.wait(TIMEOUT) == 0
         assert " end=drained by=snigate" in snigate.log
