@@ -109,7 +109,7 @@ def _show(found: Status) -> None:
         [(one.name, "\n".join(one.addresses), one.protocol, one.backend) for one in found.listeners],
     )
     table(
-        ("Process", "Gen.", "Pid", "State", "Up", "Certificates", "Change", "Digest"),
+        ("Process", "Gen.", "Pid", "State", "Up", "Certs", "Change", "Digest"),
         [(*_process(one), *_replica(found, one)) for one in found.processes],
     )
     if found.worker_restarts:
