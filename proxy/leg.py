@@ -16,6 +16,7 @@ from proxy.layer import Buffer, Layer
 from proxy.outlet import Outlet, OutletState
 from proxy.tls_engine import TlsError
 
+_DISCARD = 16 << 10  # bytes thrown away at once
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, zero seconds: close() sends RST
 
 
@@ -23,6 +24,18 @@ def reset(sock: socket.socket) -> None:
     """Close a socket so that its peer sees a reset, not an end."""
     with contextlib.suppress(OSError):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    sock.close()
+
+
+def close_softly(sock: socket.socket) -> None:
+    """Close so that what was sent last (an alert) arrives: bytes left unread would turn the close into a reset."""
+    try:
+        sock.shutdown(socket.SHUT_WR)
+        for _ in range(16):
+            if not sock.recv(_DISCARD):
+                break
+    except OSError:
+        pass
     sock.close()
 
 

@@ -30,12 +30,12 @@ from proxy.account import Account
 from proxy.acme_backend import AcmeBackend
 from proxy.backend import Connected, Endpoint, Established
 from proxy.errors import Outcome
+from proxy.introduction import complain, local_address
 from proxy.leg import reset
 from proxy.limits import Limits
 from proxy.metrics import ListenerMetrics
 from proxy.proxy_header import ProxyHeaderError, ProxyHeaderReader
 from proxy.redirect_target import BadRequest, Target, target
-from proxy.session import complain, local_address
 from proxy.throttle import Throttle
 from proxy.tls_engine import TlsError
 from proxy.webroot import challenge

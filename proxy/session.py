@@ -23,18 +23,19 @@ from OpenSSL import SSL
 
 from certstore.selector import Selection
 from proxy.account import Account
-from proxy.backend import Backend, Connected, Dial, Endpoint, Established
+from proxy.approach import Approach
+from proxy.backend import Connected, Endpoint, Established
 from proxy.client_hello import ClientHello, ClientHelloError, ClientHelloReader
 from proxy.contexts import ContextError
 from proxy.errors import HANDSHAKE_FAILURES, HandshakeError, Outcome, alert_record
+from proxy.introduction import complain, local_address
 from proxy.layer import PLAIN_TEXT
-from proxy.leg import reset
+from proxy.leg import close_softly, reset
 from proxy.policy import Policy
 from proxy.proxy_header import ProxyHeaderError, ProxyHeaderReader
 from proxy.relay import Relay
 from proxy.routing import Action, Route
 from proxy.service import Service
-from proxy.throttle import Throttle
 from proxy.tls_engine import TlsEngine
 
 log = logging.getLogger("snigate.session")
@@ -61,13 +62,10 @@ class Session:
     """One connection. Begins at once; keeps itself alive through the event loop and `service.sessions`."""
 
     __slots__ = (
-        "_connected",
+        "_approach",
         "_counted_for",
         "_deadline",
         "_destination",
-        "_dial",
-        "_dial_began",
-        "_dial_failure",
         "_engine",
         "_introduction",
         "_reader",
@@ -102,10 +100,7 @@ class Session:
         self._engine: TlsEngine | None = None
         self._route: Route | None = None
         self._selection: Selection | None = None
-        self._dial: Dial | None = None
-        self._dial_began = 0.0
-        self._dial_failure = ""
-        self._connected: Connected | None = None
+        self._approach = Approach(service, self.account, self._on_approach_settled)
         self._relay: Relay | None = None
         self._unsent = b""
         service.sessions.add(self)
@@ -209,7 +204,7 @@ class Session:
         del self._reader
         backend = self._service.backends[route.backend]
         if not backend.waits_for_handshake and policy.client_auth is None:
-            self._begin_dial(backend, None)
+            self._approach.begin(backend, None)
         self._handshake()
 
     def _pass_through(self, route: Route) -> None:
@@ -225,7 +220,7 @@ class Session:
             server_name=account.server_name,
             id=account.id,
         )
-        self._begin_dial(service.backends[route.backend], account.established)
+        self._approach.begin(service.backends[route.backend], account.established)
 
     def _choose(self, hello: ClientHello, policy: Policy) -> SSL.Context:
         """The context of the best certificate that OpenSSL takes; one that it refuses makes way for the next."""
@@ -286,32 +281,18 @@ class Session:
         )
         self.account.handshake = service.loop.time() - self._started
         service.metrics.handshake_done(negotiated.version, negotiated.resumed, self.account.handshake, selection.level)
-        if self._connected is not None:
-            self._relay_now(self._connected)
-        elif self._dial_failure:
-            self._abandon(Outcome.BACKEND_UNREACHABLE)
-        elif self._dial is None:
-            self._begin_dial(service.backends[self._route.backend], self.account.established)
+        if self._approach.begun:
+            self._on_approach_settled()
+        else:
+            self._approach.begin(service.backends[self._route.backend], self.account.established)
 
-    def _begin_dial(self, backend: Backend, established: Established | None) -> None:
-        self.account.backend = backend.name
-        self._dial_began = self._service.loop.time()
-        self._dial = backend.dial(self._service.loop, established, self._dialled, self._dial_failed)
-
-    def _dialled(self, connected: Connected) -> None:
-        self._dial = None
-        self._connected = connected
-        account = self.account
-        account.server = connected.server
-        account.connect = self._service.loop.time() - self._dial_began
-        self._service.backend_metrics[account.backend].connected(account.connect)
-        if self.state is State.DIALLING:
-            self._relay_now(connected)
-
-    def _dial_failed(self, reason: str) -> None:
-        self._dial = None
-        self._dial_failure = reason
-        if self.state is State.DIALLING:
+    def _on_approach_settled(self) -> None:
+        """A backend was reached, or none could be; that waits until the handshake is done."""
+        if self.state is not State.DIALLING:
+            return
+        if self._approach.connected is not None:
+            self._relay_now(self._approach.connected)
+        elif self._approach.failure:
             self._abandon(Outcome.BACKEND_UNREACHABLE)
 
     def _relay_now(self, connected: Connected) -> None:
@@ -377,7 +358,7 @@ class Session:
 
     def _abandon(self, outcome: Outcome) -> None:
         """The handshake is done but there is nobody to relay to: reset; an orderly end would pass for an answer."""
-        self.account.reason = self._dial_failure
+        self.account.reason = self._approach.failure
         self._close(reset_client=True)
         self._over(outcome)
 
@@ -386,56 +367,21 @@ class Session:
         self._deadline.cancel()
         loop.remove_reader(self._socket)
         self._stop_sending()
-        if self._dial is not None:
-            self._dial.cancel()
-        if self._connected is not None:
-            self._connected.socket.close()
+        self._approach.abandon()
         if reset_client:
             reset(self._socket)
         else:
-            _close_softly(self._socket)
+            close_softly(self._socket)
 
     def _over(self, outcome: Outcome) -> None:
         service = self._service
         self.account_bytes()
         self.state = State.OVER
         self._relay = None
-        if self._connected is not None:
-            self._connected.release()
+        self._approach.over()
         service.sessions.discard(self)
         service.limits.release(self._counted_for)
         service.metrics.active.dec()
         service.metrics.outcomes[outcome].inc()
         if service.access_log is not None:
             service.access_log.write(self.account, outcome, service.loop.time() - self._started)
-
-
-def local_address(sock: socket.socket) -> Endpoint:
-    """This end of a TCP connection, an IPv4 address on a socket for both families as such."""
-    host, port = sock.getsockname()[:2]
-    return host.removeprefix("::ffff:"), port
-
-
-def complain(complaints: Throttle, now: float, account: Account, error: ProxyHeaderError) -> None:
-    """Tell the operator of a proxy that introduces nobody; not each time, for there may be thousands."""
-    if complaints.allows(now):
-        log.warning(
-            "listener %s: %s, which accept_proxy_from names: %s. Make it send the header, or take it out of the list "
-            "(%d more since the last such message)",
-            account.listener,
-            account.client[0],
-            error,
-            complaints.held_back(),
-        )
-
-
-def _close_softly(sock: socket.socket) -> None:
-    """Close so that what was sent last (an alert) arrives: bytes left unread would turn the close into a reset."""
-    try:
-        sock.shutdown(socket.SHUT_WR)
-        for _ in range(16):
-            if not sock.recv(PEEK_SIZE):
-                break
-    except OSError:
-        pass
-    sock.close()

@@ -50,6 +50,7 @@ SOCKETS = {
         "backend",
         "dial",
         "entrance",
+        "introduction",
         "leg",
         "listener",
         "outlet",
