@@ -24,6 +24,8 @@ from certstore.errors import FileRejected, RejectReason
 from certstore.names import names_of
 
 MIN_RSA_BITS = 1024
+MAX_RSA_BITS = 8192  # a signature takes tens of milliseconds; time grows with the cube
+MAX_SIZE = 64 << 10  # bytes of one certificate; clients take 100 KB for a whole chain
 OTHER_KEY = "other"  # the key type of a CA whose key is of no type that snigate could serve
 
 _SERVER_USAGES = frozenset((ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE))
@@ -60,9 +62,14 @@ class Certificate(msgspec.Struct, frozen=True, gc=False):
 def read_certificate(data: bytes) -> Certificate:
     """Parse one certificate's DER.
 
-    Raises FileRejected: MALFORMED; UNSUPPORTED or WEAK_KEY for a certificate that is no CA's and whose public key
-    snigate could not serve.
+    Raises FileRejected: OVERSIZED; MALFORMED; UNSUPPORTED or WEAK_KEY for a certificate that is no CA's and whose
+    public key snigate could not serve.
     """
+    if len(data) > MAX_SIZE:
+        raise FileRejected(
+            RejectReason.OVERSIZED,
+            f"a certificate in it has {len(data)} bytes, more than the {MAX_SIZE} one may have; name fewer hosts",
+        )
     try:
         serial, issuer, subject, info = _parts(data)
         with _without_warning(serial):
@@ -158,6 +165,11 @@ def check_key_type(key_type: str | None, what: str) -> None:
     kind, _, bits = key_type.partition("-")
     if kind == "rsa" and int(bits) < MIN_RSA_BITS:
         raise FileRejected(RejectReason.WEAK_KEY, f"{what} is RSA with {bits} bits, which is not secure; use 2048")
+    if kind == "rsa" and int(bits) > MAX_RSA_BITS:
+        raise FileRejected(
+            RejectReason.UNSUPPORTED,
+            f"{what} is RSA with {bits} bits, and more than {MAX_RSA_BITS} make every handshake slow; use 2048 to 4096",
+        )
 
 
 def _malformed() -> FileRejected:
