@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from certstore import default_certificate
 from certstore.certified_key import CertifiedKey
-from certstore.chain import IssuerPool, build_chain
+from certstore.chain import IssuerPool, build_chain, sendable
 from certstore.directory import DirectoryScanner, Scan
 from certstore.inventory import Inventory, Pair, Problem, problems
 from certstore.load import Certificate
@@ -24,6 +24,7 @@ from certstore.trust import TrustStore, Verdict
 
 DEFAULT_NAME_FILE = "default"
 CERTIFICATES = "certs"
+MAX_PATHS = 16  # files named for one certificate, of however many hold it
 
 
 @dataclass(frozen=True)
@@ -196,9 +197,9 @@ class Catalogue:
             leaf=leaf.der,
             chain=judged.chain
             if judged
-            else tuple(one.der for one in pair.company if one.is_ca and not one.self_signed),
+            else sendable(one.der for one in pair.company if one.is_ca and not one.self_signed),
             key=pair.key.der,
-            paths=tuple(map(_utf8, pair.paths)),
+            paths=tuple(map(_utf8, pair.paths[:MAX_PATHS])),
         )
         if known is not None and known[2] == entry:
             entry = known[2]
@@ -249,7 +250,7 @@ def _judged(
     again_at: float | None,
 ) -> _Judged:
     later = math.inf if again_at is None else again_at
-    if verdict is None:
+    if verdict is None or sendable(verdict.chain) != verdict.chain:
         return _Judged(basis, build_chain(leaf, candidates), 0, 0, later)
     return _Judged(basis, verdict.chain, verdict.valid_from, verdict.valid_until, later)
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from certstore.certificate import Certificate, is_issued_by, parse
 
 MAX_CANDIDATES = 16  # a pool full of same-named CAs must not make every chain slow
+MAX_CHAIN_BYTES = 64 << 10  # with the leaf, about what clients take; each certificate's own copy goes to each worker
 
 
 class IssuerPool:
@@ -75,7 +76,19 @@ def build_chain(leaf: Certificate, candidates: Sequence[Certificate]) -> tuple[b
         del left[issuer.fingerprint]
         chain.append(issuer.der)
         current = issuer
-    return tuple(chain)
+    return sendable(chain)
+
+
+def sendable(chain: Iterable[bytes]) -> tuple[bytes, ...]:
+    """The chain as far as it is worth sending: at most MAX_CANDIDATES links of MAX_CHAIN_BYTES together."""
+    links: list[bytes] = []
+    left = MAX_CHAIN_BYTES
+    for link in chain:
+        left -= len(link)
+        if left < 0 or len(links) == MAX_CANDIDATES:
+            break
+        links.append(link)
+    return tuple(links)
 
 
 def _issuer_of(certificate: Certificate, candidates: Iterable[Certificate]) -> Certificate | None:

@@ -14,13 +14,11 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
-from itertools import islice
 
 from certstore import default_certificate
 from certstore.catalogue import Catalogue, Settings, Snapshot
 from certstore.certified_key import CertifiedKey
 from certstore.messages import (
-    PART_SIZE,
     Applied,
     Change,
     FileProblem,
@@ -29,6 +27,7 @@ from certstore.messages import (
     ReplicaState,
     Report,
     frame,
+    parts,
     to_keeper,
 )
 from certstore.ranking import reason
@@ -171,21 +170,19 @@ class Keeper:
         self._log_change(before, put, retire)
 
     def _parts(self, put: list[CertifiedKey], retire: list[str], *, whole: bool) -> Iterator[Change]:
-        rest = iter(put)
-        part = list(islice(rest, PART_SIZE))
-        while True:
-            following = list(islice(rest, PART_SIZE))
+        rest = parts(put, retire)
+        part = next(rest, None)
+        while part is not None:
+            following = next(rest, None)
             yield Change(
                 number=self._number,
                 whole=whole,
-                last=not following,
-                put=part,
-                retire=[] if following else retire,
+                last=following is None,
+                put=part[0],
+                retire=part[1],
                 default_name=self._snapshot.default_name,
                 made=self._snapshot.made,
             )
-            if not following:
-                return
             part = following
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
