@@ -77,6 +77,7 @@ class _Stale(NamedTuple):
 
     pair: Pair
     candidates: tuple[Certificate, ...]
+    rooted: tuple[Certificate, ...]  # of the candidates, those that a chain to a root can be made of
     basis: tuple[str, ...]
 
 
@@ -121,7 +122,7 @@ class Catalogue:
         self._trust = TrustStore.load(self._settings.trust)
         self._scanned = self._scanner.scan()
         self._again_in = self._inventory.update(self._scanned, monotonic)
-        self._pool.replace(one for one in self._inventory.certificates if one.is_ca)
+        self._pool.replace((one for one in self._inventory.certificates if one.is_ca), self._trust.anchors)
         self._stale = None
 
     def assess(self, now: float, verify_at_most: int | None = None) -> Snapshot:
@@ -160,8 +161,8 @@ class Catalogue:
             due.sort(key=lambda one: one.pair.certificate.fingerprint not in competing)
             rivals = sum(one.pair.certificate.fingerprint in competing for one in due)
             due, self._stale = due[: rivals + at_most], due[rivals + at_most :]
-        for pair, candidates, basis in due:
-            verdict, again_at = self._trust.best_verdict(pair.certificate, candidates, now)
+        for pair, candidates, rooted, basis in due:
+            verdict, again_at = self._trust.best_verdict(pair.certificate, rooted, now)
             judged = _judged(basis, pair.certificate, candidates, verdict, again_at)
             self._judged[pair.certificate.fingerprint] = judged
         self._again_at = min((one.again_at for one in self._judged.values()), default=math.inf)
@@ -172,10 +173,11 @@ class Catalogue:
         found = []
         for fingerprint, pair in pairs.items():
             candidates = self._pool.candidates(pair.certificate, pair.company)
-            basis = (self._trust.version, *(one.fingerprint for one in candidates))
+            rooted = self._pool.rooted(candidates)
+            basis = (self._trust.version, *(one.fingerprint for one in (*candidates, *rooted)))
             judged = self._judged.get(fingerprint)
             if judged is None or judged.basis != basis or now >= judged.again_at:
-                found.append(_Stale(pair, candidates, basis))
+                found.append(_Stale(pair, candidates, rooted, basis))
         return found
 
     def _entry(self, fingerprint: str, pair: Pair) -> CertifiedKey:

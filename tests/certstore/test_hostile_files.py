@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from certstore.catalogue import MAX_PATHS, Catalogue, Settings, Snapshot
 from certstore.chain import MAX_CHAIN_BYTES
-from tests.support.pki import DAY, Key, Pair, moment, new_key, pem_of, self_signed
+from tests.support.pki import DAY, Authority, Key, Pair, moment, new_key, pem_of, self_signed
 
 
 def refreshed(state: Path) -> Snapshot:
@@ -102,3 +102,28 @@ def test_a_certificate_in_countless_files_names_some_of_them(tmp_path: Path) -> 
         (certs / f"link{number}.crt").symlink_to(path)
     (one,) = refreshed(tmp_path).certificates.values()
     assert len(one.paths) == MAX_PATHS
+
+
+def test_signatures_that_go_round_in_circles_do_not_use_up_what_a_trusted_chain_needs(tmp_path: Path) -> None:
+    """An issuer's public key is no secret, so a stranger can certify it, by authorities that certify each other."""
+    certs = tmp_path / "certs"
+    certs.mkdir()
+    root = Authority.make()
+    issuing = Authority.make("Issuing", root)
+    pair = issuing.issue("www.example.com")
+    (certs / "www.pem").write_bytes(pair.certificate_pem + pair.key_pem)
+    (certs / "issuing.pem").write_bytes(issuing.pem)
+    (tmp_path / "root.pem").write_bytes(root.pem)
+    keys = {name: new_key() for name in ("One", "Two")}
+    parents = {name: Authority.make(name, key=key) for name, key in keys.items()}
+    circle = [
+        Authority.make(name, parents[other], key=keys[name], not_after=9000 * DAY)
+        for name, other in (("One", "Two"), ("Two", "One"))
+        for _ in range(5)
+    ]
+    wrong = [Authority.make("Issuing", parents[name], key=issuing.key, not_after=9000 * DAY) for name in keys]
+    (certs / "junk.pem").write_bytes(b"".join(one.pem for one in (*circle, *wrong)))
+    snapshot = Catalogue(Settings(tmp_path, trust=(tmp_path / "root.pem",))).refresh(time.time(), time.monotonic())
+    (one,) = snapshot.certificates.values()
+    assert one.is_trusted(time.time())
+    assert one.chain == pair.chain_der
