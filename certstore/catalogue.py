@@ -7,6 +7,7 @@ signature changed, a chain verified when the certificates it may use or the root
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -17,10 +18,13 @@ from certstore import default_certificate
 from certstore.certified_key import CertifiedKey
 from certstore.chain import IssuerPool, build_chain, sendable
 from certstore.directory import DirectoryScanner, Scan
+from certstore.errors import ENDINGS
 from certstore.inventory import Inventory, Pair, Problem, problems
 from certstore.load import Certificate
 from certstore.names import InvalidName, canonical_name, wildcard_of
 from certstore.trust import TrustStore, Verdict
+
+log = logging.getLogger("snigate.keeper")
 
 DEFAULT_NAME_FILE = "default"
 CERTIFICATES = "certs"
@@ -113,15 +117,17 @@ class Catalogue:
         self.scan(monotonic)
         return self.assess(now)
 
-    def scan(self, monotonic: float) -> None:
+    def scan(self, monotonic: float, unlock_seconds: float = math.inf) -> None:
         """Look at the directories and trust files again. `monotonic` is any clock (seconds) that never goes back.
 
-        Never raises for what the files hold.
+        At most `unlock_seconds` go to decrypting; where that is not enough, another scan is wanted at once. Never
+        raises for what the files hold.
         """
         self._passphrase_problems = []
         self._trust = TrustStore.load(self._settings.trust)
-        self._scanned = self._scanner.scan()
-        self._again_in = self._inventory.update(self._scanned, monotonic)
+        self._scanned = self._scanner.scan(unlock_seconds)
+        again_in = self._inventory.update(self._scanned, monotonic)
+        self._again_in = 0.0 if self._scanned.pending else again_in
         self._pool.replace((one for one in self._inventory.certificates if one.is_ca), self._trust.anchors)
         self._stale = None
 
@@ -161,12 +167,21 @@ class Catalogue:
             due.sort(key=lambda one: one.pair.certificate.fingerprint not in competing)
             rivals = sum(one.pair.certificate.fingerprint in competing for one in due)
             due, self._stale = due[: rivals + at_most], due[rivals + at_most :]
-        for pair, candidates, rooted, basis in due:
-            verdict, again_at = self._trust.best_verdict(pair.certificate, rooted, now)
-            judged = _judged(basis, pair.certificate, candidates, verdict, again_at)
-            self._judged[pair.certificate.fingerprint] = judged
+        for one in due:
+            self._judged[one.pair.certificate.fingerprint] = self._judgement(one, now)
         self._again_at = min((one.again_at for one in self._judged.values()), default=math.inf)
         return len(self._stale)
+
+    def _judgement(self, stale: _Stale, now: float) -> _Judged:
+        leaf = stale.pair.certificate
+        try:
+            verdict, again_at = self._trust.best_verdict(leaf, stale.rooted, now)
+            return _judged(stale.basis, leaf, stale.candidates, verdict, again_at)
+        except ENDINGS:
+            raise
+        except BaseException:  # whatever a library makes of hostile bytes costs this certificate its chain, not all
+            log.exception("the chain of certificate %s cannot be verified; it counts as not trusted", leaf.fingerprint)
+            return _Judged(stale.basis, (), 0, 0, math.inf)
 
     def _find_stale(self, pairs: dict[str, Pair], now: float) -> list[_Stale]:
         """The pairs whose chain has to be verified: new ones, those with other candidates or roots, those due."""

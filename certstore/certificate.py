@@ -23,6 +23,7 @@ from certstore import der
 from certstore.errors import FileRejected, RejectReason
 from certstore.names import names_of
 
+MAX_CACHED = 4096  # bytes of a certificate that is kept for when it is read again
 MIN_RSA_BITS = 1024
 MAX_RSA_BITS = 8192  # a signature takes tens of milliseconds; time grows with the cube
 MAX_SIZE = 64 << 10  # bytes of one certificate; clients take 100 KB for a whole chain
@@ -58,13 +59,17 @@ class Certificate(msgspec.Struct, frozen=True, gc=False):
     server_auth: bool  # extended key usage absent, or with serverAuth or any
 
 
-@lru_cache(maxsize=1024)  # the same few intermediates stand in thousands of files
 def read_certificate(data: bytes) -> Certificate:
     """Parse one certificate's DER.
 
     Raises FileRejected: OVERSIZED; MALFORMED; UNSUPPORTED or WEAK_KEY for a certificate that is no CA's and whose
     public key snigate could not serve.
     """
+    return _read_certificate(data) if len(data) <= MAX_CACHED else _read_certificate.__wrapped__(data)
+
+
+@lru_cache(maxsize=1024)  # the same few intermediates stand in thousands of files
+def _read_certificate(data: bytes) -> Certificate:
     if len(data) > MAX_SIZE:
         raise FileRejected(
             RejectReason.OVERSIZED,

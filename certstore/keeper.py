@@ -13,11 +13,13 @@ import logging
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
-from certstore import default_certificate
+from certstore import change_log, default_certificate
 from certstore.catalogue import Catalogue, Settings, Snapshot
 from certstore.certified_key import CertifiedKey
+from certstore.errors import ENDINGS
 from certstore.messages import (
     Applied,
     Change,
@@ -30,15 +32,18 @@ from certstore.messages import (
     parts,
     to_keeper,
 )
-from certstore.ranking import reason
 from certstore.watch import Watcher
 
 log = logging.getLogger("snigate.keeper")
+T = TypeVar("T")
 
 VERIFY_AT_FIRST = 100  # chains verified before the first publication, beside those of certificates that compete
 VERIFY_AT_ONCE = 500  # chains verified in one go while others wait for them
+UNLOCK_AT_FIRST = 2.0  # seconds for decrypting before the first publication
+UNLOCK_AT_ONCE = 10.0  # seconds for decrypting in one scan while others wait for it
+MAX_PAUSE = 1.0  # seconds between scans, each of which is followed by a pause as long as it took
 SWITCH_INTERVAL = 0.0005  # seconds a thread that parses may hold up the loop, which has subscribers to serve
-LOGGED_AT_MOST = 20  # certificates named in the log for one change
+REPORTED = 4 << 20  # characters of problems, and of waiting files, in a report
 MAX_BEHIND = 128 << 20  # bytes a subscriber may leave unread
 
 
@@ -82,6 +87,7 @@ class Keeper:
         self._snapshot = Snapshot()
         self._number = 0
         self._scanned_at = 0.0
+        self._not_before = 0.0  # by the monotonic clock
         self._swapped_at = 0.0
         self._swaps = {"applied": 0, "rejected": 0}
         self._subscribers: set[_Subscriber] = set()
@@ -98,7 +104,8 @@ class Keeper:
             self._on_first(self._snapshot)
             async with server:
                 while True:
-                    await self._refresh(scan=await self._wait())
+                    scan = await self._wait()
+                    await self._refresh(scan=scan)
         finally:
             watch.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -107,11 +114,14 @@ class Keeper:
     async def _wait(self) -> bool:
         """Sleep until there is work: an event, the rescan, a file gone for long enough, or the clock.
 
-        Returns whether that calls for a scan; not while there are only chains left to verify.
+        Returns whether that calls for a scan; not while there are only chains left to verify, nor so soon after a scan
+        that whoever writes files without end could keep the directories being scanned.
         """
-        if self._snapshot.unverified and not self._watcher.changed.is_set():
+        pause = self._not_before - time.monotonic()
+        if self._snapshot.unverified and (pause > 0 or not self._watcher.changed.is_set()):
             await asyncio.sleep(0)
             return False
+        await asyncio.sleep(max(0.0, pause))
         waits = [self._rescan, max(1.0, self._snapshot.again_at - time.time())]
         if self._snapshot.again_in is not None:
             waits.append(max(0.01, self._snapshot.again_in))
@@ -124,15 +134,21 @@ class Keeper:
         if scan:
             self._watcher.changed.clear()
         before = self._snapshot
+        started = time.monotonic()
         try:
             after = self._first_build() if first else await asyncio.to_thread(self._build, scan)
-        except Exception:
+        except (*ENDINGS, asyncio.CancelledError):
+            raise
+        except BaseException:  # a panic in a library's Rust code is no Exception
             log.exception("the certificate directories could not be looked at; what is served stays as it is")
             await asyncio.sleep(1)
+            self._watcher.changed.set()
             return
         if scan:
             self._scanned_at = time.time()
-        self._note_problems(before, after)
+            ended = time.monotonic()
+            self._not_before = ended + min(MAX_PAUSE, ended - started)
+        self._swaps["rejected"] += change_log.note_problems(before.problems, after.problems)
         self._snapshot = after
         put = [
             one for fingerprint, one in after.certificates.items() if before.certificates.get(fingerprint) is not one
@@ -145,14 +161,14 @@ class Keeper:
     def _first_build(self) -> Snapshot:
         """What everybody waits for: only as much is verified as does not keep them waiting."""
         default_certificate.ensure(self._settings.state_directory)
-        self._catalogue.scan(time.monotonic())
+        self._catalogue.scan(time.monotonic(), UNLOCK_AT_FIRST)
         return self._catalogue.assess(time.time(), VERIFY_AT_FIRST)
 
     def _build(self, scan: bool) -> Snapshot:
         """In a thread: everything that takes time."""
         if scan:
             default_certificate.ensure(self._settings.state_directory)
-            self._catalogue.scan(time.monotonic())
+            self._catalogue.scan(time.monotonic(), UNLOCK_AT_ONCE)
             self._watcher.look_at_targets(self._catalogue.files)
         return self._catalogue.assess(time.time(), VERIFY_AT_ONCE)
 
@@ -167,7 +183,7 @@ class Keeper:
                 message = frame(change if role == "worker" else _without_keys(change))
                 for subscriber in told:
                     subscriber.send(message)
-        self._log_change(before, put, retire)
+        change_log.note_change(self._number, before.certificates, put, retire)
 
     def _parts(self, put: list[CertifiedKey], retire: list[str], *, whole: bool) -> Iterator[Change]:
         rest = parts(put, retire)
@@ -224,8 +240,8 @@ class Keeper:
                 scanned_at=self._scanned_at,
                 swapped_at=self._swapped_at,
                 swaps=self._swaps,
-                problems=[FileProblem(*problem) for problem in snapshot.problems],
-                waiting=sorted(snapshot.waiting),
+                problems=self._reported_problems(),
+                waiting=list(_within(REPORTED, sorted(snapshot.waiting), len)),
                 unverified=snapshot.unverified,
                 watching=self._watcher.watching,
                 replicas=sorted(
@@ -236,35 +252,23 @@ class Keeper:
         for subscriber in told:
             subscriber.send(message)
 
-    def _note_problems(self, before: Snapshot, after: Snapshot) -> None:
-        """Log each problem once, and once more when it is gone."""
-        known, found = set(before.problems), set(after.problems)
-        for problem in after.problems:
-            if problem not in known:
-                log.error("%s: %s [%s]", problem.path, problem.message, problem.reason)
-        still = {problem.path for problem in found}
-        for problem in before.problems:
-            if problem not in found and problem.path not in still:
-                log.info("%s: is in order again", problem.path)
-        if found - known:
-            self._swaps["rejected"] += 1
+    def _reported_problems(self) -> list[FileProblem]:
+        """As many as a report has room for, and one more that says how many were left out."""
+        problems = self._snapshot.problems
+        told = [FileProblem(*one) for one in _within(REPORTED, problems, lambda one: len(one.path) + len(one.message))]
+        if len(told) < len(problems):
+            message = f"{len(problems) - len(told)} more problems are not listed; correct those that are"
+            told.append(FileProblem(str(self._settings.state_directory), "too_many", message))
+        return told
 
-    def _log_change(self, before: Snapshot, put: list[CertifiedKey], retire: list[str]) -> None:
-        now = time.time()
-        fresh = [one for one in put if one.fingerprint not in before.certificates]
-        for one in fresh[:LOGGED_AT_MOST]:
-            log.info(
-                "serving certificate %s for %s (%s) from %s",
-                one.fingerprint[:16],
-                ", ".join((*one.names, *one.addresses)) or "no name",
-                reason(one, now),
-                one.paths[0],
-            )
-        for fingerprint in retire[:LOGGED_AT_MOST]:
-            one = before.certificates[fingerprint]
-            log.info("retired certificate %s for %s", fingerprint[:16], ", ".join(one.names) or "no name")
-        if len(fresh) > LOGGED_AT_MOST or len(retire) > LOGGED_AT_MOST:
-            log.info("change %d: %d new certificates, %d retired", self._number, len(fresh), len(retire))
+
+def _within(size: int, items: Iterable[T], size_of: Callable[[T], int]) -> Iterator[T]:
+    """The first items, as far as they have `size` together."""
+    for item in items:
+        size -= size_of(item)
+        if size < 0:
+            return
+        yield item
 
 
 def _default(snapshot: Snapshot) -> tuple[str | None, str | None]:
