@@ -29,6 +29,7 @@ PROBES = frozenset({"/healthz", "/readyz"})  # cost nothing, and are asked when 
 class BoundedProtocol(H11Protocol):
     """HTTP/1.1 with deadlines."""
 
+    patience = DEADLINE
     deadline: asyncio.TimerHandle | None = None
     idle_since = 0.0  # by the loop's clock
     awaits_head = True
@@ -58,7 +59,7 @@ class BoundedProtocol(H11Protocol):
         super().handle_events()
         if self.cycle is not before:
             self.awaits_head = False
-            self._due_in(DEADLINE)
+            self._due_in(self.patience)
         elif self.is_idle and not self.awaits_head:
             self.awaits_head = True
             self._due_in(HEAD_DEADLINE)
@@ -66,7 +67,7 @@ class BoundedProtocol(H11Protocol):
     def on_response_complete(self) -> None:
         """An answer is done, as far as the application goes; the client may still have to read it."""
         self.idle_since = self.loop.time()
-        self._due_in(DEADLINE)
+        self._due_in(self.patience)
         super().on_response_complete()
 
     def _due_in(self, seconds: float) -> None:

@@ -10,7 +10,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from admin import http_server
-from admin.http_server import MAX_HEAD, Server
+from admin.http_server import MAX_HEAD, BoundedProtocol, Server
 
 T = TypeVar("T")
 
@@ -73,7 +73,7 @@ def test_a_second_head_that_never_ends_is_cut_at_its_deadline(monkeypatch: pytes
 
 
 def test_a_client_that_stays_after_its_answer_is_cut_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_server, "DEADLINE", 0.05)
+    monkeypatch.setattr(BoundedProtocol, "patience", 0.05)
     assert asyncio.run(_exchange(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")).endswith(b"inside")
 
 
