@@ -3,34 +3,33 @@
 from __future__ import annotations
 
 import hmac
-import logging
 import os
 import secrets
 import stat
+from collections.abc import Collection
 from pathlib import Path
 
-from admin.state import StateError
+from admin.state import StateError, require_own
 from certstore.issue import write_private_file
-
-log = logging.getLogger("snigate.serve")
 
 MIN_LENGTH = 16  # characters; a shorter one can be guessed
 MAX_LENGTH = 512
 
 
-def ensure(path: Path) -> str:
+def ensure(path: Path, owners: Collection[int] = ()) -> str:
     """The token in the file; a new one is made where there is no file.
 
-    Raises StateError when it can be neither read nor made, or is no token.
+    `owners` are user ids that the file may belong to besides the one that snigate runs as. Raises StateError when it
+    can be neither read nor made, is no token, or others can read or change it.
     """
     try:
         with path.open("rb") as file:
-            shared = os.fstat(file.fileno()).st_mode & stat.S_IRWXO
+            require_own("token file", path, os.fstat(file.fileno()), stat.S_IRWXG | stat.S_IRWXO, owners)
             token = file.read(MAX_LENGTH + 2).decode("ascii").strip()
     except FileNotFoundError:
         return _make(path)
     except UnicodeDecodeError:
-        token, shared = "", 0
+        token = ""
     except OSError as error:
         raise StateError(f"token file {path} cannot be read ({error.strerror}); let this user read it") from error
     if not MIN_LENGTH <= len(token) <= MAX_LENGTH or not token.isprintable() or " " in token:
@@ -38,8 +37,6 @@ def ensure(path: Path) -> str:
             f"token file {path} must hold one token of {MIN_LENGTH} to {MAX_LENGTH} ASCII characters without blanks; "
             "delete the file, and a token is made"
         )
-    if shared:
-        log.warning("%s can be read by every user of this machine; set its mode to 0600", path)
     return token
 
 

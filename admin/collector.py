@@ -23,7 +23,7 @@ from certstore.messages import FileProblem
 EXPIRING = 1000  # certificates with a series of their own beside those of configured hosts
 LONG_EXPIRED = 30 * 86400.0  # seconds; what expired earlier comes last among them
 
-REJECT_REASONS = (*(one.value for one in RejectReason), "unreadable_directory", "trust", "default_name")
+REJECT_REASONS = (*(one.value for one in RejectReason), "unreadable_directory", "trust", "default_name", "too_many")
 RESULTS = ("applied", "rejected")
 
 

@@ -18,6 +18,7 @@ from certstore.ranking import Standing, reason, standing
 from certstore.selector import Selector
 
 DAY = 86400.0
+MAX_CACHED = 2048  # bytes of a certificate whose identity is kept for the next who asks
 STANDINGS: dict[Standing, answers.StandingWord] = {
     Standing.TRUSTED: "trusted",
     Standing.SELF_SIGNED: "self-signed",
@@ -36,9 +37,13 @@ class Identity(NamedTuple):
     spki: bytes
 
 
-@lru_cache(maxsize=16384)
 def identity(der: bytes) -> Identity:
     """Read a certificate that was accepted before."""
+    return _identity(der) if len(der) <= MAX_CACHED else _identity.__wrapped__(der)
+
+
+@lru_cache(maxsize=16384)
+def _identity(der: bytes) -> Identity:
     read = read_certificate(der)
     parsed = parse(read)
     return Identity(

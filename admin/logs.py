@@ -35,7 +35,7 @@ def name_process(name: str) -> None:
 class _Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         line = f"{_time(record)} {record.levelname.lower()} {process_name}: {plain(record.getMessage())}"
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        return f"{line}\n{_indented(self.formatException(record.exc_info))}" if record.exc_info else line
 
 
 class _Json(logging.Formatter):
@@ -52,6 +52,11 @@ class _Json(logging.Formatter):
         if record.exc_info:
             entry["error.stack_trace"] = self.formatException(record.exc_info)
         return json.dumps(entry)
+
+
+def _indented(text: str) -> str:
+    """A traceback whose lines cannot be taken for others of the log, whatever is in the exception's own text."""
+    return "\n".join(f"    {plain(line)}" for line in text.splitlines())
 
 
 def _time(record: logging.LogRecord) -> str:

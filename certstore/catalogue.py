@@ -7,6 +7,7 @@ signature changed, a chain verified when the certificates it may use or the root
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -15,15 +16,19 @@ from typing import NamedTuple
 
 from certstore import default_certificate
 from certstore.certified_key import CertifiedKey
-from certstore.chain import IssuerPool, build_chain
+from certstore.chain import IssuerPool, build_chain, sendable
 from certstore.directory import DirectoryScanner, Scan
+from certstore.errors import ENDINGS
 from certstore.inventory import Inventory, Pair, Problem, problems
 from certstore.load import Certificate
 from certstore.names import InvalidName, canonical_name, wildcard_of
 from certstore.trust import TrustStore, Verdict
 
+log = logging.getLogger("snigate.keeper")
+
 DEFAULT_NAME_FILE = "default"
 CERTIFICATES = "certs"
+MAX_PATHS = 16  # files named for one certificate, of however many hold it
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,7 @@ class _Stale(NamedTuple):
 
     pair: Pair
     candidates: tuple[Certificate, ...]
+    rooted: tuple[Certificate, ...]  # of the candidates, those that a chain to a root can be made of
     basis: tuple[str, ...]
 
 
@@ -117,16 +123,18 @@ class Catalogue:
         self.scan(monotonic)
         return self.assess(now)
 
-    def scan(self, monotonic: float) -> None:
+    def scan(self, monotonic: float, unlock_seconds: float = math.inf) -> None:
         """Look at the directories and trust files again. `monotonic` is any clock (seconds) that never goes back.
 
-        Never raises for what the files hold.
+        At most `unlock_seconds` go to decrypting; where that is not enough, another scan is wanted at once. Never
+        raises for what the files hold.
         """
         self._passphrase_problems = []
         self._trust = TrustStore.load(self._settings.trust)
-        self._scanned = self._scanner.scan()
-        self._again_in = self._inventory.update(self._scanned, monotonic)
-        self._pool.replace(one for one in self._inventory.certificates if one.is_ca)
+        self._scanned = self._scanner.scan(unlock_seconds)
+        again_in = self._inventory.update(self._scanned, monotonic)
+        self._again_in = 0.0 if self._scanned.pending else again_in
+        self._pool.replace((one for one in self._inventory.certificates if one.is_ca), self._trust.anchors)
         self._stale = None
 
     def assess(self, now: float, verify_at_most: int | None = None) -> Snapshot:
@@ -165,22 +173,32 @@ class Catalogue:
             due.sort(key=lambda one: one.pair.certificate.fingerprint not in competing)
             rivals = sum(one.pair.certificate.fingerprint in competing for one in due)
             due, self._stale = due[: rivals + at_most], due[rivals + at_most :]
-        for pair, candidates, basis in due:
-            verdict, again_at = self._trust.best_verdict(pair.certificate, candidates, now)
-            judged = _judged(basis, pair.certificate, candidates, verdict, again_at)
-            self._judged[pair.certificate.fingerprint] = judged
+        for one in due:
+            self._judged[one.pair.certificate.fingerprint] = self._judgement(one, now)
         self._again_at = min((one.again_at for one in self._judged.values()), default=math.inf)
         return len(self._stale)
+
+    def _judgement(self, stale: _Stale, now: float) -> _Judged:
+        leaf = stale.pair.certificate
+        try:
+            verdict, again_at = self._trust.best_verdict(leaf, stale.rooted, now)
+            return _judged(stale.basis, leaf, stale.candidates, verdict, again_at)
+        except ENDINGS:
+            raise
+        except BaseException:  # whatever a library makes of hostile bytes costs this certificate its chain, not all
+            log.exception("the chain of certificate %s cannot be verified; it counts as not trusted", leaf.fingerprint)
+            return _Judged(stale.basis, (), 0, 0, math.inf)
 
     def _find_stale(self, pairs: dict[str, Pair], now: float) -> list[_Stale]:
         """The pairs whose chain has to be verified: new ones, those with other candidates or roots, those due."""
         found = []
         for fingerprint, pair in pairs.items():
             candidates = self._pool.candidates(pair.certificate, pair.company)
-            basis = (self._trust.version, *(one.fingerprint for one in candidates))
+            rooted = self._pool.rooted(candidates)
+            basis = (self._trust.version, *(one.fingerprint for one in (*candidates, *rooted)))
             judged = self._judged.get(fingerprint)
             if judged is None or judged.basis != basis or now >= judged.again_at:
-                found.append(_Stale(pair, candidates, basis))
+                found.append(_Stale(pair, candidates, rooted, basis))
         return found
 
     def _entry(self, fingerprint: str, pair: Pair) -> CertifiedKey:
@@ -202,9 +220,9 @@ class Catalogue:
             leaf=leaf.der,
             chain=judged.chain
             if judged
-            else tuple(one.der for one in pair.company if one.is_ca and not one.self_signed),
+            else sendable(one.der for one in pair.company if one.is_ca and not one.self_signed),
             key=pair.key.der,
-            paths=tuple(map(_utf8, pair.paths)),
+            paths=tuple(map(_utf8, pair.paths[:MAX_PATHS])),
         )
         if known is not None and known[2] == entry:
             entry = known[2]
@@ -256,7 +274,7 @@ def _judged(
     again_at: float | None,
 ) -> _Judged:
     later = math.inf if again_at is None else again_at
-    if verdict is None:
+    if verdict is None or sendable(verdict.chain) != verdict.chain:
         return _Judged(basis, build_chain(leaf, candidates), 0, 0, later)
     return _Judged(basis, verdict.chain, verdict.valid_from, verdict.valid_until, later)
 

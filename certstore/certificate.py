@@ -23,7 +23,10 @@ from certstore import der
 from certstore.errors import FileRejected, RejectReason
 from certstore.names import names_of
 
+MAX_CACHED = 4096  # bytes of a certificate that is kept for when it is read again
 MIN_RSA_BITS = 1024
+MAX_RSA_BITS = 8192  # a signature takes tens of milliseconds; time grows with the cube
+MAX_SIZE = 64 << 10  # bytes of one certificate; clients take 100 KB for a whole chain
 OTHER_KEY = "other"  # the key type of a CA whose key is of no type that snigate could serve
 
 _SERVER_USAGES = frozenset((ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE))
@@ -56,13 +59,22 @@ class Certificate(msgspec.Struct, frozen=True, gc=False):
     server_auth: bool  # extended key usage absent, or with serverAuth or any
 
 
-@lru_cache(maxsize=1024)  # the same few intermediates stand in thousands of files
 def read_certificate(data: bytes) -> Certificate:
     """Parse one certificate's DER.
 
-    Raises FileRejected: MALFORMED; UNSUPPORTED or WEAK_KEY for a certificate that is no CA's and whose public key
-    snigate could not serve.
+    Raises FileRejected: OVERSIZED; MALFORMED; UNSUPPORTED or WEAK_KEY for a certificate that is no CA's and whose
+    public key snigate could not serve.
     """
+    return _read_certificate(data) if len(data) <= MAX_CACHED else _read_certificate.__wrapped__(data)
+
+
+@lru_cache(maxsize=1024)  # the same few intermediates stand in thousands of files
+def _read_certificate(data: bytes) -> Certificate:
+    if len(data) > MAX_SIZE:
+        raise FileRejected(
+            RejectReason.OVERSIZED,
+            f"a certificate in it has {len(data)} bytes, more than the {MAX_SIZE} one may have; name fewer hosts",
+        )
     try:
         serial, issuer, subject, info = _parts(data)
         with _without_warning(serial):
@@ -158,6 +170,11 @@ def check_key_type(key_type: str | None, what: str) -> None:
     kind, _, bits = key_type.partition("-")
     if kind == "rsa" and int(bits) < MIN_RSA_BITS:
         raise FileRejected(RejectReason.WEAK_KEY, f"{what} is RSA with {bits} bits, which is not secure; use 2048")
+    if kind == "rsa" and int(bits) > MAX_RSA_BITS:
+        raise FileRejected(
+            RejectReason.UNSUPPORTED,
+            f"{what} is RSA with {bits} bits, and more than {MAX_RSA_BITS} make every handshake slow; use 2048 to 4096",
+        )
 
 
 def _malformed() -> FileRejected:

@@ -1,4 +1,7 @@
-"""What the keeper logs about the difference between two snapshots, each thing once."""
+"""What the keeper logs about the difference between two snapshots, each thing once.
+
+Whoever writes certificate files chooses what stands in these lines, but not how many or how long they are.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,8 @@ from certstore.ranking import reason
 log = logging.getLogger("snigate.keeper")
 
 LOGGED_AT_MOST = 20  # certificates and files named in the log for one change
+NAMES = 5  # of one certificate
+PROBLEMS = 100  # told for one scan
 
 
 def note_problems(before: Snapshot, after: Snapshot) -> bool:
@@ -22,15 +27,19 @@ def note_problems(before: Snapshot, after: Snapshot) -> bool:
     A file that only waits for its key is no problem.
     """
     known, found = set(before.problems), set(after.problems)
-    for problem in after.problems:
-        if problem not in known:
-            log.error("%s: %s [%s]", problem.path, problem.message, problem.reason)
+    fresh = [problem for problem in after.problems if problem not in known]
+    for problem in fresh[:PROBLEMS]:
+        log.error("%s: %s [%s]", problem.path, problem.message, problem.reason)
+    if len(fresh) > PROBLEMS:
+        log.error("%d more files or directories have a problem", len(fresh) - PROBLEMS)
     still = {problem.path for problem in found}
-    for problem in before.problems:
-        if problem not in found and problem.path not in still:
-            log.info("%s: is in order again", problem.path)
+    gone = [problem for problem in before.problems if problem not in found and problem.path not in still]
+    for problem in gone[:PROBLEMS]:
+        log.info("%s: is in order again", problem.path)
+    if len(gone) > PROBLEMS:
+        log.info("%d more files or directories are in order again", len(gone) - PROBLEMS)
     _note_waiting(before, after)
-    return bool(found - known)
+    return bool(fresh)
 
 
 def note_change(
@@ -45,15 +54,16 @@ def note_change(
     now = time.time()
     fresh = [one for one in put if one.fingerprint not in before.certificates]
     for one in fresh[:LOGGED_AT_MOST]:
-        names = ", ".join((*one.names, *one.addresses)) or "no name"
+        names = _names(one)
         log.info(
             "serving certificate %s for %s (%s) from %s", one.fingerprint[:16], names, reason(one, now), one.paths[0]
         )
     retired = [before.certificates[fingerprint] for fingerprint in retire[:LOGGED_AT_MOST]]
     others = _carried(after, (one.names[0] for one in retired if one.names))
     for one in retired:
-        names = ", ".join(one.names) or "no name"
-        log.info("retired certificate %s for %s: %s", one.fingerprint[:16], names, _why(one, fresh, files, others))
+        log.info(
+            "retired certificate %s for %s: %s", one.fingerprint[:16], _names(one), _why(one, fresh, files, others)
+        )
     if len(fresh) > LOGGED_AT_MOST or len(retire) > LOGGED_AT_MOST:
         log.info("change %d: %d new certificates, %d retired", number, len(fresh), len(retire))
 
@@ -91,3 +101,9 @@ def _carried(snapshot: Snapshot, names: Iterable[str]) -> frozenset[str]:
     keys = frozenset[str | None]().union(*wanted.values())
     found = {name for one in snapshot.certificates.values() for name in one.names if name in keys} if keys else set()
     return frozenset(name for name, ways in wanted.items() if not ways.isdisjoint(found))
+
+
+def _names(one: CertifiedKey) -> str:
+    names = (*one.names, *one.addresses)
+    shown = ", ".join(names[:NAMES]) or "no name"
+    return f"{shown} and {len(names) - NAMES} more" if len(names) > NAMES else shown

@@ -11,6 +11,11 @@ class CertstoreError(Exception):
     """Whatever goes wrong in the certificate store; the message is a sentence for the operator."""
 
 
+# What ends a process. Whatever else comes out of a library that is given a stranger's bytes is that file's
+# fault, be it no Exception: a panic in Rust code is a BaseException.
+ENDINGS = (KeyboardInterrupt, SystemExit, GeneratorExit)
+
+
 class RejectReason(StrEnum):
     """The fixed set of reasons; the values are a metric's label."""
 
@@ -22,6 +27,7 @@ class RejectReason(StrEnum):
     PASSPHRASE_NEEDED = "passphrase_needed"  # noqa: S105 - a reason, no passphrase; none was given or none fits
     UNSUPPORTED = "unsupported"  # well formed, of a kind that cannot be served
     UNLOCK_TIMEOUT = "unlock_timeout"
+    UNLOCK_PENDING = "unlock_pending"  # there was no time for it yet
     UNLOCK_FAILED = "unlock_failed"  # the helper process could not be run or died
     WEAK_KEY = "weak_key"
     MISMATCHED_KEY = "mismatched_key"  # a private key that is not the one its public part belongs to

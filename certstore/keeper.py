@@ -13,14 +13,14 @@ import logging
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 from certstore import change_log, default_certificate
 from certstore.catalogue import Catalogue, Settings, Snapshot
 from certstore.certified_key import CertifiedKey
+from certstore.errors import ENDINGS
 from certstore.messages import (
-    PART_SIZE,
     Applied,
     Change,
     FileProblem,
@@ -29,15 +29,21 @@ from certstore.messages import (
     ReplicaState,
     Report,
     frame,
+    parts,
     to_keeper,
 )
 from certstore.watch import Watcher
 
 log = logging.getLogger("snigate.keeper")
+T = TypeVar("T")
 
 VERIFY_AT_FIRST = 100  # chains verified before the first publication, beside those of certificates that compete
 VERIFY_AT_ONCE = 500  # chains verified in one go while others wait for them
+UNLOCK_AT_FIRST = 2.0  # seconds for decrypting before the first publication
+UNLOCK_AT_ONCE = 10.0  # seconds for decrypting in one scan while others wait for it
+MAX_PAUSE = 1.0  # seconds between scans, each of which is followed by a pause as long as it took
 SWITCH_INTERVAL = 0.0005  # seconds a thread that parses may hold up the loop, which has subscribers to serve
+REPORTED = 4 << 20  # characters of problems, and of waiting files, in a report
 MAX_BEHIND = 128 << 20  # bytes a subscriber may leave unread
 
 
@@ -81,6 +87,7 @@ class Keeper:
         self._snapshot = Snapshot()
         self._number = 0
         self._scanned_at = 0.0
+        self._not_before = 0.0  # by the monotonic clock
         self._swapped_at = 0.0
         self._swaps = {"applied": 0, "rejected": 0}
         self._subscribers: set[_Subscriber] = set()
@@ -97,7 +104,8 @@ class Keeper:
             self._on_first(self._snapshot)
             async with server:
                 while True:
-                    await self._refresh(scan=await self._wait())
+                    scan = await self._wait()
+                    await self._refresh(scan=scan)
         finally:
             watch.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -106,11 +114,14 @@ class Keeper:
     async def _wait(self) -> bool:
         """Sleep until there is work: an event, the rescan, a file gone for long enough, or the clock.
 
-        Returns whether that calls for a scan; not while there are only chains left to verify.
+        Returns whether that calls for a scan; not while there are only chains left to verify, nor so soon after a scan
+        that whoever writes files without end could keep the directories being scanned.
         """
-        if self._snapshot.unverified and not self._watcher.changed.is_set():
+        pause = self._not_before - time.monotonic()
+        if self._snapshot.unverified and (pause > 0 or not self._watcher.changed.is_set()):
             await asyncio.sleep(0)
             return False
+        await asyncio.sleep(max(0.0, pause))
         waits = [self._rescan, max(1.0, self._snapshot.again_at - time.time())]
         if self._snapshot.again_in is not None:
             waits.append(max(0.01, self._snapshot.again_in))
@@ -123,14 +134,20 @@ class Keeper:
         if scan:
             self._watcher.changed.clear()
         before = self._snapshot
+        started = time.monotonic()
         try:
             after = self._first_build() if first else await asyncio.to_thread(self._build, scan)
-        except Exception:
+        except (*ENDINGS, asyncio.CancelledError):
+            raise
+        except BaseException:  # a panic in a library's Rust code is no Exception
             log.exception("the certificate directories could not be looked at; what is served stays as it is")
             await asyncio.sleep(1)
+            self._watcher.changed.set()
             return
         if scan:
             self._scanned_at = time.time()
+            ended = time.monotonic()
+            self._not_before = ended + min(MAX_PAUSE, ended - started)
         if change_log.note_problems(before, after):
             self._swaps["rejected"] += 1
         self._snapshot = after
@@ -145,14 +162,14 @@ class Keeper:
     def _first_build(self) -> Snapshot:
         """What everybody waits for: only as much is verified as does not keep them waiting."""
         default_certificate.ensure(self._settings.state_directory)
-        self._catalogue.scan(time.monotonic())
+        self._catalogue.scan(time.monotonic(), UNLOCK_AT_FIRST)
         return self._catalogue.assess(time.time(), VERIFY_AT_FIRST)
 
     def _build(self, scan: bool) -> Snapshot:
         """In a thread: everything that takes time."""
         if scan:
             default_certificate.ensure(self._settings.state_directory)
-            self._catalogue.scan(time.monotonic())
+            self._catalogue.scan(time.monotonic(), UNLOCK_AT_ONCE)
             self._watcher.look_at_targets(self._catalogue.files)
         return self._catalogue.assess(time.time(), VERIFY_AT_ONCE)
 
@@ -171,21 +188,19 @@ class Keeper:
         change_log.note_change(self._number, before, self._snapshot, put, retire, files)
 
     def _parts(self, put: list[CertifiedKey], retire: list[str], *, whole: bool) -> Iterator[Change]:
-        rest = iter(put)
-        part = list(islice(rest, PART_SIZE))
-        while True:
-            following = list(islice(rest, PART_SIZE))
+        rest = parts(put, retire)
+        part = next(rest, None)
+        while part is not None:
+            following = next(rest, None)
             yield Change(
                 number=self._number,
                 whole=whole,
-                last=not following,
-                put=part,
-                retire=[] if following else retire,
+                last=following is None,
+                put=part[0],
+                retire=part[1],
                 default_name=self._snapshot.default_name,
                 made=self._snapshot.made,
             )
-            if not following:
-                return
             part = following
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -229,8 +244,8 @@ class Keeper:
                 scanned_at=self._scanned_at,
                 swapped_at=self._swapped_at,
                 swaps=self._swaps,
-                problems=[FileProblem(*problem) for problem in snapshot.problems],
-                waiting=sorted(snapshot.waiting),
+                problems=self._reported_problems(),
+                waiting=list(_within(REPORTED, sorted(snapshot.waiting), len)),
                 unverified=snapshot.unverified,
                 watching=self._watcher.watching,
                 replicas=sorted(
@@ -240,6 +255,24 @@ class Keeper:
         )
         for subscriber in told:
             subscriber.send(message)
+
+    def _reported_problems(self) -> list[FileProblem]:
+        """As many as a report has room for, and one more that says how many were left out."""
+        problems = self._snapshot.problems
+        told = [FileProblem(*one) for one in _within(REPORTED, problems, lambda one: len(one.path) + len(one.message))]
+        if len(told) < len(problems):
+            message = f"{len(problems) - len(told)} more problems are not listed; correct those that are"
+            told.append(FileProblem(str(self._settings.state_directory), "too_many", message))
+        return told
+
+
+def _within(size: int, items: Iterable[T], size_of: Callable[[T], int]) -> Iterator[T]:
+    """The first items, as far as they have `size` together."""
+    for item in items:
+        size -= size_of(item)
+        if size < 0:
+            return
+        yield item
 
 
 def _default(snapshot: Snapshot) -> tuple[str | None, str | None]:

@@ -59,7 +59,10 @@ class FileContent(msgspec.Struct, frozen=True):
 
 def looks_like_ours(data: bytes) -> bool:
     """Whether the bytes look like a certificate or key, be they damaged: PEM with such a label, DER, PKCS#12."""
-    return der.looks_like(data) or _LABELS.search(pem.plain(data)) is not None
+    if der.looks_like(data):
+        return True
+    text = pem.plain(data)
+    return b"-----BEGIN " in text and _LABELS.search(text) is not None  # the first, fifty times as fast, mostly says no
 
 
 def parse_file(data: bytes, passphrases: Sequence[bytes] = (), unlock: Unlock = unlock_in_child) -> FileContent:

@@ -7,6 +7,7 @@ into fixed types, not pickle: a keeper that may read root's keys must not run wh
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, TypeVar
 
 import msgspec
@@ -16,7 +17,8 @@ from certstore.errors import CertstoreError
 
 MAX_FROM_KEEPER = 64 << 20
 MAX_TO_KEEPER = 64 << 10
-PART_SIZE = 200  # certificates in one frame of a change
+PART_BYTES = 4 << 20  # of certificates in one frame of a change, far below what a subscriber takes
+RETIRED_IN_PART = 10_000  # fingerprints
 
 Role = Literal["worker", "control"]
 T = TypeVar("T")
@@ -89,6 +91,22 @@ class Report(msgspec.Struct, frozen=True, tag="report"):
 _from_keeper = msgspec.msgpack.Decoder(Change | Report)
 _to_keeper = msgspec.msgpack.Decoder(Hello | Applied)
 _encoder = msgspec.msgpack.Encoder()
+
+
+def parts(put: Iterable[CertifiedKey], retire: Sequence[str]) -> Iterator[tuple[list[CertifiedKey], list[str]]]:
+    """What is put and retired, cut so that each part fits a frame; at least one part, be it empty."""
+    part: list[CertifiedKey] = []
+    size = 0
+    for one in put:
+        bytes_of_one = len(_encoder.encode(one))
+        if part and size + bytes_of_one > PART_BYTES:
+            yield part, []
+            part, size = [], 0
+        part.append(one)
+        size += bytes_of_one
+    yield part, list(retire[:RETIRED_IN_PART])
+    for start in range(RETIRED_IN_PART, len(retire), RETIRED_IN_PART):
+        yield [], list(retire[start : start + RETIRED_IN_PART])
 
 
 def frame(message: Change | Report | Hello | Applied) -> bytes:

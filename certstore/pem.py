@@ -14,7 +14,7 @@ from certstore.errors import FileRejected, RejectReason
 
 _BEGIN = b"-----BEGIN "
 _LONGEST_LABEL = 64
-_HEADER = re.compile(rb"[ \t]*[A-Za-z][A-Za-z0-9-]*:[^\n]*\n(?:[ \t]+[^\n]*\n)*")  # RFC 1421, with folded lines
+_HEADER = re.compile(rb"[ \t]*[A-Za-z][A-Za-z0-9-]*:")  # how a header line starts, RFC 1421
 _BLANKS = b" \t\r\n"
 _CIPHER = re.compile(rb"DEK-Info:[ \t]*([A-Za-z0-9-]+)")
 
@@ -105,6 +105,8 @@ def _parts(inner: bytes) -> tuple[bytes, bytes]:
         return b"", inner
     inner = inner.replace(b"\r\n", b"\n").lstrip(b"\n")
     at = 0
-    while header := _HEADER.match(inner, at):
-        at = header.end()
+    while (end := inner.find(b"\n", at) + 1) and (
+        _HEADER.match(inner, at) or (at and inner[at : at + 1] in (b" ", b"\t"))  # a folded line goes on with blanks
+    ):
+        at = end
     return inner[:at], inner[at:]

@@ -1,4 +1,9 @@
-"""One private key, in whichever of the three unencrypted encodings it came, as PKCS#8."""
+"""One private key, in whichever of the three unencrypted encodings it came, as PKCS#8.
+
+Libraries compute with a key's numbers when they load it (DSA, Diffie-Hellman) or sign with it, for minutes where the
+numbers are large enough, and nobody can stop them. So the outermost structure is looked at first, with der.py: what is
+not of a servable kind, or too large, never reaches them.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +28,16 @@ from certstore.errors import FileRejected, RejectReason
 _SERVABLE = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
 _VERSION_1 = bytes.fromhex("020100")
 _VERSION_2 = bytes.fromhex("02010130")  # and the next element's tag, which SEC1 does not have
+_ALGORITHMS = {  # what stands in PKCS#8, RFC 8017, RFC 5480 and RFC 8410
+    bytes.fromhex("2a864886f70d010101"): "rsa",
+    bytes.fromhex("2a8648ce3d0201"): "ec",
+    bytes.fromhex("2b6570"): "ed25519",
+    bytes.fromhex("2b6571"): "ed448",
+}
 _PUBLIC_KEY = 0x81  # [1] IMPLICIT BIT STRING
+
+
+MAX_KEY = 16 << 10  # bytes of DER; RSA with MAX_RSA_BITS has less than 5 KB
 
 
 class PrivateKey(msgspec.Struct, frozen=True, gc=False):
@@ -44,6 +58,12 @@ def read_private_key(data: bytes) -> PrivateKey:
     EC and Edwards public keys are computed from the private key; one stored beside it must agree. An RSA key's
     numbers are taken on trust, since OpenSSL's full check takes 42 ms: see prove_key. Raises FileRejected.
     """
+    if len(data) > MAX_KEY:
+        raise FileRejected(
+            RejectReason.OVERSIZED,
+            f"a private key in it has {len(data)} bytes, more than the {MAX_KEY} one may have; use a smaller key",
+        )
+    _check_kind(data)
     data, stored = _without_public_key(data)
     try:
         key = load_der_private_key(data, None, unsafe_skip_rsa_key_validation=True)
@@ -53,10 +73,7 @@ def read_private_key(data: bytes) -> PrivateKey:
         info = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         encoded = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
     except (ValueError, TypeError, UnsupportedAlgorithm, InternalError):
-        raise FileRejected(
-            RejectReason.MALFORMED,
-            "a private key in it is damaged, or the public key stored with it is another's; write the file again",
-        ) from None
+        raise _damaged() from None
     if stored is not None and not info.endswith(stored):
         raise FileRejected(
             RejectReason.MISMATCHED_KEY, "the public key stored with a private key in it is another's; get the key anew"
@@ -80,10 +97,51 @@ def prove_key(key: PrivateKey) -> None:
         signature = private.sign(b"snigate", padding.PKCS1v15(), SHA256())
         private.public_key().verify(signature, b"snigate", padding.PKCS1v15(), SHA256())
     except (ValueError, InvalidSignature, InternalError):
-        raise FileRejected(
-            RejectReason.MISMATCHED_KEY,
-            "the numbers of an RSA private key in it do not belong together; get the key anew",
-        ) from None
+        raise _inconsistent() from None
+
+
+def _check_kind(data: bytes) -> None:
+    """Refuse a key of a kind that is not served, and RSA with numbers too large to reckon with."""
+    try:
+        version, second, *rest = der.children(data, der.element(data))
+        if version.tag != der.INTEGER:
+            raise _damaged()
+        if second.tag == der.SEQUENCE:  # PKCS#8: version, algorithm, the key proper in an OCTET STRING
+            algorithm = der.children(data, second)[0]
+            kind = _ALGORITHMS.get(data[algorithm.content : algorithm.end])
+            if kind is None:
+                raise unsupported_key("the private key")
+            if kind != "rsa":
+                return
+            _, second, *rest = der.children(data, der.element(data, rest[0].content))
+        if second.tag == der.INTEGER:
+            modulus, others = second, rest
+        else:  # SEC1
+            return
+    except (ValueError, IndexError):
+        raise _damaged() from None
+    bits = int.from_bytes(data[modulus.content : modulus.end], "big").bit_length()
+    check_key_type(f"rsa-{bits}", "the private key")
+    octets = bits // 8 + 2
+    if any(one.end - one.content > octets for one in others) or any(
+        one.end - one.content > octets // 2 + 8
+        for one in others[2:]  # behind the exponents: the primes and their kin
+    ):
+        raise _inconsistent()
+
+
+def _damaged() -> FileRejected:
+    return FileRejected(
+        RejectReason.MALFORMED,
+        "a private key in it is damaged, or the public key stored with it is another's; write the file again",
+    )
+
+
+def _inconsistent() -> FileRejected:
+    return FileRejected(
+        RejectReason.MISMATCHED_KEY,
+        "the numbers of an RSA private key in it do not belong together; get the key anew",
+    )
 
 
 def _without_public_key(data: bytes) -> tuple[bytes, bytes | None]:

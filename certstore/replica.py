@@ -19,7 +19,7 @@ from typing import Protocol
 from certstore.certified_key import CertifiedKey
 from certstore.errors import CertstoreError
 from certstore.index import Index
-from certstore.messages import Applied, Change, Hello, Report, Role, frame, from_keeper
+from certstore.messages import Applied, Change, Hello, ProtocolError, Report, Role, frame, from_keeper
 from certstore.ranking import Order
 from certstore.selector import Selector
 from certstore.unix_path import socket_address
@@ -97,9 +97,15 @@ class Replica:
 
         Reconnects when the keeper goes away; what is held meanwhile stays as it is.
         """
+        complaint = ""
         while True:
             try:
                 await self._subscribe(socket_path, role, number)
+                complaint = ""
+            except ProtocolError as error:
+                if str(error) != complaint:
+                    complaint = str(error)
+                    log.error("what the keeper sends cannot be taken in: %s; what is held serves on", complaint)
             except (OSError, CertstoreError) as error:
                 log.debug("keeper not reachable: %s", error)
             await asyncio.sleep(RETRY)

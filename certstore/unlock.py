@@ -16,6 +16,7 @@ import os
 import resource
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -50,6 +51,7 @@ _SENTENCES = {
         "is encrypted in a way that cannot be opened here; convert it: openssl pkcs8 -topk8 -v2 aes-256-cbc"
     ),
     RejectReason.MALFORMED: "an encrypted key or PKCS#12 structure in it is damaged; write the file again",
+    RejectReason.UNLOCK_PENDING: "is not decrypted yet: others took the time that one scan has; it is tried again soon",
     RejectReason.UNLOCK_FAILED: (
         "could not be opened: the helper process ended without an answer; write the file again to have it tried again"
     ),
@@ -72,6 +74,30 @@ class Unlock(Protocol):
 
     def __call__(self, data: bytes, passphrases: Sequence[bytes]) -> UnlockedFile:
         """Open `data` or raise FileRejected."""
+
+
+class Budget:
+    """Opens encrypted content as long as there is time left: `seconds` for all files, at most TIME_LIMIT for each.
+
+    Raises FileRejected as `unlock` does; UNLOCK_PENDING where a file got less time than it may have.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._left = seconds
+
+    def __call__(self, data: bytes, passphrases: Sequence[bytes]) -> UnlockedFile:
+        """Open `data`."""
+        if self._left <= 0:
+            raise _rejected(RejectReason.UNLOCK_PENDING)
+        started, limit = time.monotonic(), min(TIME_LIMIT, self._left)
+        try:
+            return unlock(data, passphrases, limit)
+        except FileRejected as rejected:
+            if rejected.reason is RejectReason.UNLOCK_TIMEOUT and limit < TIME_LIMIT:
+                raise _rejected(RejectReason.UNLOCK_PENDING) from None
+            raise
+        finally:
+            self._left -= time.monotonic() - started
 
 
 class _Request(msgspec.Struct, frozen=True):

@@ -6,7 +6,10 @@ import errno
 import os
 import pwd
 
-LEADS_OUT = -1  # stands for an errno where a link in a directory leads out of all of them
+# Stand for an errno.
+LEADS_OUT = -1  # a link in a directory leads out of all of them, to what is above them or the kernel's
+TOO_MUCH_OUTSIDE = -2  # a link leads to more than may lie outside
+TOO_MUCH = -3  # there is more below a directory than may be
 
 
 def of_file(error: OSError) -> str:
@@ -28,6 +31,10 @@ def of_directory(code: int, key: str | None, *, held: bool) -> str:
     correct = f"correct {key}" if key is not None else "correct its path"
     if code == LEADS_OUT:
         why = "is a link that leads out of the certificate directories; remove it"
+    elif code == TOO_MUCH_OUTSIDE:
+        why = "is a link to more files than may lie outside the certificate directories; link to the certificates alone"
+    elif code == TOO_MUCH:
+        why = "has more files below it than are looked at; keep certificates alone there"
     elif code == errno.ENOTDIR:
         why = f"is a file; name its directory in {key}" if key is not None else "is a file, and should be a directory"
     elif code == errno.ENOENT:
@@ -39,9 +46,9 @@ def of_directory(code: int, key: str | None, *, held: bool) -> str:
     return f"{why}; what it held last stays in service" if held else why
 
 
-def user_name() -> str:
-    """The user this process acts as, by name, or by number where it has none."""
-    number = os.geteuid()
+def user_name(number: int | None = None) -> str:
+    """A user by name, or by number where it has none; the one this process acts as where none is given."""
+    number = os.geteuid() if number is None else number
     try:
         return pwd.getpwuid(number).pw_name
     except KeyError:

@@ -3,13 +3,15 @@
 Events come from inotify through watchfiles. It is deaf where a watched directory is removed and made again, where a
 symbolic link above it is swapped, and for link targets outside the watched trees. So twice a second the identity
 (device, inode) of the configured paths, of everything above them and of link targets outside is looked at as well,
-and the watch is made anew when one changed. Where inotify has no watches left, the directories are polled instead.
+and the watch is made anew when one changed. Where events cannot be had, since inotify has no
+watches left, say, the directories are polled for a while, and events are then tried for again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,6 +24,7 @@ log = logging.getLogger("snigate.watch")
 
 LOOK = 0.5  # seconds between looks at identities
 POLL = 2.0  # seconds between scans while there are no events
+TRY_AGAIN = 60.0  # seconds until events are tried for again
 QUIET_MS = 50  # events are handed on when this long no further one came...
 PATIENCE_MS = 300  # ...or this long after the first
 MAX_TARGETS = 1000  # link targets outside the trees that are looked at each second
@@ -38,6 +41,7 @@ class Watcher:
         self._targets: tuple[str, ...] = ()
         self.changed = asyncio.Event()
         self.watching = True
+        self._complaint = ""
 
     def look_at_targets(self, paths: Iterable[str]) -> None:
         """Name the files found last: link targets outside the watched trees are then looked at each second."""
@@ -81,38 +85,65 @@ class Watcher:
                 return identities
 
     async def _watch(self, stop: asyncio.Event) -> None:
-        """Hand on events until `stop`; where events cannot be had, ask for a scan every POLL seconds."""
+        """Hand on events until `stop`; where events cannot be had, ask for scans instead, and try again now and then.
+
+        One file name that is no UTF-8 ends watchfiles' events, so this need not be for ever.
+        """
         existing = [str(path) for path in self._directories if path.is_dir()]
         if not existing:
             return
-        try:
-            self.watching = True
-            changes = awatch(
-                *existing,
-                watch_filter=None,
-                debounce=PATIENCE_MS,
-                step=QUIET_MS,
-                stop_event=stop,
-                rust_timeout=1000,
-                yield_on_timeout=False,
-                recursive=True,
-                ignore_permission_denied=True,
-            )
-            async for _ in changes:
-                self.changed.set()
-        except FileNotFoundError:  # removed since we looked; its identity has changed, and a new watch follows
-            return
-        except (OSError, RuntimeError, ExceptionGroup) as error:  # watchfiles wraps what goes wrong after its start
-            self.watching = False
+        again = False
+        while not stop.is_set():
+            if again:  # once the watch is set up, which is in the generator's first step
+                asyncio.get_running_loop().call_soon(self.changed.set)
+            try:
+                await self._hand_on(existing, stop)
+                return
+            except FileNotFoundError:  # removed since we looked; its identity has changed, and a new watch follows
+                return
+            except (OSError, RuntimeError, ExceptionGroup) as error:  # watchfiles wraps what goes wrong after its start
+                self._complain(error)
+            await self._poll(stop)
+            again = True
+
+    async def _hand_on(self, existing: Sequence[str], stop: asyncio.Event) -> None:
+        self.watching = True
+        changes = awatch(
+            *existing,
+            watch_filter=None,
+            debounce=PATIENCE_MS,
+            step=QUIET_MS,
+            stop_event=stop,
+            rust_timeout=1000,
+            yield_on_timeout=False,
+            recursive=True,
+            ignore_permission_denied=True,
+        )
+        async for _ in changes:
+            self.changed.set()
+
+    def _complain(self, error: BaseException) -> None:
+        """Say once why there are no events, and again only when it is for another reason."""
+        self.watching = False
+        causes = list(_causes(error))
+        complaint = ", ".join(map(str, causes))
+        if complaint != self._complaint:
             log.warning(
-                "certificate directories cannot be watched for events (%s); they are scanned every %g s instead. "
-                "Raise fs.inotify.max_user_watches to get events back",
-                error,
+                "certificate directories cannot be watched for events (%s); they are scanned every %g s meanwhile, and "
+                "events are tried for again each minute%s",
+                complaint,
                 POLL,
+                _remedy(causes),
             )
-            while not stop.is_set():
-                self.changed.set()
-                await asyncio.sleep(POLL)
+        self._complaint = complaint
+
+    async def _poll(self, stop: asyncio.Event) -> None:
+        """Ask for a scan every POLL seconds until it is time to try for events again."""
+        for _ in range(max(1, round(TRY_AGAIN / POLL))):
+            self.changed.set()
+            await asyncio.sleep(POLL)
+            if stop.is_set():
+                return
 
     def _identities(self) -> dict[str, Identity]:
         """Device and inode of each configured directory and of everything above it, links and targets alike."""
@@ -126,6 +157,25 @@ class Watcher:
     def _contents(self) -> dict[str, Identity]:
         """Identity, size and time of the single files and link targets."""
         return {path: _content(path) for path in (*map(str, self._files), *self._targets)}
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for one in error.exceptions:
+            yield from _causes(one)
+    else:
+        yield error
+
+
+def _remedy(causes: Sequence[BaseException]) -> str:
+    """What to do where inotify's limits are the cause; watchfiles tells of most errors only by their text."""
+    for limit, number, text in (
+        ("fs.inotify.max_user_watches", errno.ENOSPC, "watch limit reached"),
+        ("fs.inotify.max_user_instances", errno.EMFILE, f"(os error {errno.EMFILE})"),
+    ):
+        if any(text in str(one) or (isinstance(one, OSError) and one.errno == number) for one in causes):
+            return f". Raise {limit} to get events back"
+    return ""
 
 
 def _identity(path: str) -> Identity:

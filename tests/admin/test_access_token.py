@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 
@@ -28,18 +29,33 @@ def test_a_token_of_the_operators_own_is_used(tmp_path: Path) -> None:
     assert ensure(file) == TOKEN
 
 
-def test_a_token_that_everybody_can_read_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o620, 0o602])
+def test_a_token_that_others_can_read_or_change_is_refused_and_left_as_it_is(tmp_path: Path, mode: int) -> None:
     file = tmp_path / "token"
     file.write_text(TOKEN)
-    file.chmod(0o644)
-    assert ensure(file) == TOKEN
-    assert str(file) in caplog.text
+    file.chmod(mode)
+    with pytest.raises(StateError, match=f"chmod 600 {file}"):
+        ensure(file)
+    assert stat.S_IMODE(file.stat().st_mode) == mode
+
+
+def test_a_token_of_another_user_is_refused_but_for_those_allowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "token"
+    ensure(file)
+    owner = file.stat().st_uid
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    with pytest.raises(StateError, match="belongs to"):
+        ensure(file)
+    assert ensure(file, (owner,))
 
 
 @pytest.mark.parametrize("content", [b"", b"short", b"two words that are long enough", b"\xff" * 30, b"x" * 600])
 def test_what_is_no_token_is_refused_with_the_file_named(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "token"
     file.write_bytes(content)
+    file.chmod(0o600)
     with pytest.raises(StateError, match="token"):
         ensure(file)
 

@@ -2,35 +2,55 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import pytest
 from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from admin import http_server
-from admin.http_server import MAX_HEAD, Server
+from admin.http_server import MAX_HEAD, BoundedProtocol, Server
+
+T = TypeVar("T")
 
 
-async def _exchange(sent: bytes, connections: int = 1) -> bytes:
-    """What a server answers until it closes, on the last of some connections."""
+async def _serving(app: ASGIApp, client: Callable[[socket.socket], Awaitable[T]]) -> T:
+    """Run a client of a server with this application."""
     listening = socket.create_server(("127.0.0.1", 0))
     listening.setblocking(False)
-    server = Server(PlainTextResponse("inside"))
+    server = Server(app)
     await server.listen(listening)
-    writers = []
     try:
-        for _ in range(connections):
-            reader, writer = await asyncio.open_connection(*listening.getsockname())
-            writers.append(writer)
+        async with asyncio.timeout(30):
+            return await client(listening)
+    finally:
+        for one in server.servers:
+            one.close()
+        for connection in tuple(server.server_state.connections):
+            connection.transport.abort()
+        await asyncio.sleep(0)
+
+
+async def _ask(listening: socket.socket, path: str) -> bytes:
+    return await _say(listening, f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+
+
+async def _say(listening: socket.socket, sent: bytes) -> bytes:
+    """What is answered until the connection is closed."""
+    reader, writer = await asyncio.open_connection(*listening.getsockname())
+    try:
         writer.write(sent)
         return await reader.read()
     except ConnectionError:
         return b""
     finally:
-        for writer in writers:
-            writer.transport.abort()
-        for one in server.servers:
-            one.close()
-        await asyncio.sleep(0)
+        writer.transport.abort()
+
+
+async def _exchange(sent: bytes) -> bytes:
+    """What a server answers until it closes."""
+    return await _serving(PlainTextResponse("inside"), lambda listening: _say(listening, sent))
 
 
 def test_an_answer_has_a_date_and_does_not_name_its_server() -> None:
@@ -42,14 +62,35 @@ def test_an_answer_has_a_date_and_does_not_name_its_server() -> None:
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\nHost: localhost\r\nX: "])
-def test_a_head_that_never_ends_is_cut_at_the_deadline(monkeypatch: pytest.MonkeyPatch, sent: bytes) -> None:
-    monkeypatch.setattr(http_server, "DEADLINE", 0.05)
+def test_a_head_that_never_ends_is_cut_at_its_deadline(monkeypatch: pytest.MonkeyPatch, sent: bytes) -> None:
+    monkeypatch.setattr(http_server, "HEAD_DEADLINE", 0.05)
     assert asyncio.run(_exchange(sent)) == b""
 
 
+def test_a_second_head_that_never_ends_is_cut_at_its_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_server, "HEAD_DEADLINE", 0.05)
+    assert asyncio.run(_exchange(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\nGET / HT")).endswith(b"inside")
+
+
 def test_a_client_that_stays_after_its_answer_is_cut_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_server, "DEADLINE", 0.05)
+    monkeypatch.setattr(BoundedProtocol, "patience", 0.05)
     assert asyncio.run(_exchange(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")).endswith(b"inside")
+
+
+def test_bytes_of_a_head_do_not_move_its_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_server, "HEAD_DEADLINE", 0.1)
+
+    async def drip(listening: socket.socket) -> bytes:
+        reader, writer = await asyncio.open_connection(*listening.getsockname())
+        reading = asyncio.create_task(reader.read())
+        writer.write(b"GET / HTTP/1.1\r\n")
+        while not reading.done():
+            writer.write(b"a: b\r\n")
+            await asyncio.sleep(0.01)
+        writer.transport.abort()
+        return b"" if reading.exception() else reading.result()
+
+    assert asyncio.run(_serving(PlainTextResponse("inside"), drip)) == b""
 
 
 def test_a_head_that_is_too_large_is_refused() -> None:
@@ -66,10 +107,70 @@ def test_a_websocket_is_not_opened() -> None:
     assert b" 101 " not in asyncio.run(_exchange(sent)).partition(b"\r\n")[0]
 
 
-def test_too_many_requests_are_told_so_and_too_many_connections_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_silent_connections_keep_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_server, "MAX_REQUESTS", 3)
+    monkeypatch.setattr(http_server, "MAX_CONNECTIONS", 8)
+
+    async def crowd(listening: socket.socket) -> None:
+        silent = [await asyncio.open_connection(*listening.getsockname()) for _ in range(20)]
+        for _ in range(3):
+            assert b" 200 " in await _ask(listening, "/")
+        ends = [asyncio.create_task(reader.read()) for reader, _ in silent]
+        await asyncio.wait(ends[:12], timeout=10)
+        assert all(one.done() for one in ends[:12])
+        assert sum(not one.done() for one in ends) >= 4
+        for _, writer in silent:
+            writer.transport.abort()
+        await asyncio.gather(*ends, return_exceptions=True)
+
+    asyncio.run(_serving(PlainTextResponse("inside"), crowd))
+
+
+def test_too_many_requests_in_progress_are_told_so_and_probes_are_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_server, "MAX_REQUESTS", 3)
     monkeypatch.setattr(http_server, "MAX_CONNECTIONS", 5)
-    sent = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-    assert b" 200 " in asyncio.run(_exchange(sent, connections=2))
-    assert b" 503 " in asyncio.run(_exchange(sent, connections=4))
-    assert asyncio.run(_exchange(sent, connections=6)) == b""
+    finish = asyncio.Event()
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/slow":
+            await finish.wait()
+        await PlainTextResponse("inside")(scope, receive, send)
+
+    async def crowd(listening: socket.socket) -> None:
+        asked = [asyncio.create_task(_ask(listening, "/slow")) for _ in range(3)]
+        while b" 503 " not in await _ask(listening, "/"):
+            await asyncio.sleep(0.01)
+        for probe in ("/healthz", "/readyz"):
+            assert b" 200 " in await _ask(listening, probe)
+        finish.set()
+        assert all(b" 200 " in one for one in await asyncio.gather(*asked))
+        assert b" 200 " in await _ask(listening, "/")
+
+    asyncio.run(_serving(slow, crowd))
+
+
+def test_where_every_connection_has_a_request_in_progress_the_oldest_makes_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(http_server, "MAX_CONNECTIONS", 3)
+    waiting = 0
+    finish = asyncio.Event()
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal waiting
+        if scope["path"] != "/healthz":
+            waiting += 1
+            await finish.wait()
+        await PlainTextResponse("inside")(scope, receive, send)
+
+    async def crowd(listening: socket.socket) -> None:
+        asked = []
+        for number in range(3):
+            asked.append(asyncio.create_task(_ask(listening, "/slow")))
+            while waiting <= number:
+                await asyncio.sleep(0.01)
+        assert b" 200 " in await _ask(listening, "/healthz")
+        finish.set()
+        assert [b" 200 " in one for one in await asyncio.gather(*asked)] == [False, True, True]
+
+    asyncio.run(_serving(slow, crowd))

@@ -1,9 +1,15 @@
 from __future__ import annotations
 
-from certstore.certificate import Certificate
+import time
+
+import pytest
+from cryptography import x509
+
+from certstore.certificate import Certificate, is_issued_by
 from certstore.chain import MAX_CANDIDATES, IssuerPool, build_chain
 from certstore.load import parse_file
-from tests.support.pki import DAY, Authority, Pair, new_key, self_signed
+from certstore.trust import TrustStore
+from tests.support.pki import DAY, Authority, Key, Pair, new_key, self_signed
 
 
 def parsed(pair: Pair) -> list[Certificate]:
@@ -89,8 +95,65 @@ def test_a_pool_full_of_one_name_is_capped() -> None:
     crowd = [Authority.make("Crowd", root) for _ in range(MAX_CANDIDATES + 4)]
     leaf, own = parsed(crowd[0].issue("www.example.com"))
     candidates = pool_of(*map(authority, crowd)).candidates(leaf, [own])
-    assert len(candidates) == MAX_CANDIDATES
+    assert candidates == (own,)
     assert build_chain(leaf, candidates) == (own.der,)
+
+
+def crowd(name: str, count: int, *, key: Key | None = None) -> list[Certificate]:
+    """CA certificates with a name, later ends than any other's, and keys of their own unless one is given."""
+    nobody = Authority.make("Nobody")
+    return [authority(Authority.make(name, nobody, not_after=9000 * DAY, key=key)) for _ in range(count)]
+
+
+@pytest.mark.parametrize("theirs", [False, True])
+def test_a_crowd_with_an_issuers_name_does_not_displace_a_trusted_chain(theirs: bool) -> None:
+    """Other keys than the issuer's, or (`theirs`) its own public key, which is no secret."""
+    root = Authority.make()
+    upper = Authority.make("Upper", root)
+    lower = Authority.make("Lower", upper)
+    leaf = parsed(lower.issue("www.example.com"))[0]
+    junk = [
+        *crowd("Lower", 2 * MAX_CANDIDATES, key=lower.key if theirs else None),
+        *crowd("Upper", 2 * MAX_CANDIDATES, key=upper.key if theirs else None),
+    ]
+    pool = IssuerPool()
+    pool.replace([*junk, authority(lower), authority(upper)], [authority(root)])
+    for own in ((), junk, junk[::-1]):
+        candidates = pool.candidates(leaf, own)
+        assert len(candidates) <= MAX_CANDIDATES
+        assert {authority(lower), authority(upper)} <= set(candidates)
+        verdict = TrustStore([authority(root)]).verify(leaf, candidates, time.time())
+        assert verdict is not None
+        assert verdict.chain == (lower.der, upper.der)
+
+
+def test_a_crowd_that_comes_later_does_not_displace_a_chain_to_a_root_that_is_not_known() -> None:
+    _, pair = three_deep()
+    leaf, lower, upper = parsed(pair)
+    pool = pool_of(lower, upper, *crowd("Lower", MAX_CANDIDATES - 1), *crowd("Upper", MAX_CANDIDATES - 1))
+    assert build_chain(leaf, pool.candidates(leaf, ())) == pair.chain_der
+    pool.replace([lower, upper, *crowd("Lower", 3 * MAX_CANDIDATES), *crowd("Upper", 3 * MAX_CANDIDATES)])
+    assert build_chain(leaf, pool.candidates(leaf, ())) == pair.chain_der
+
+
+def test_a_signature_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    root = Authority.make()
+    issuing = Authority.make("Lower", root)
+    leaves = [parsed(issuing.issue(f"{number}.example"))[0] for number in range(5)]
+    known = [authority(issuing), *crowd("Lower", 3 * MAX_CANDIDATES)]
+    looked: list[tuple[bytes, bytes]] = []
+
+    def look(below: x509.Certificate, issuer: x509.Certificate) -> bool:
+        looked.append((below.signature, issuer.signature))
+        return is_issued_by(below, issuer)
+
+    monkeypatch.setattr("certstore.chain.is_issued_by", look)
+    pool = IssuerPool()
+    for _ in range(3):
+        pool.replace(known, [authority(root)])
+        for leaf in leaves:
+            assert pool.candidates(leaf, ()) == (authority(issuing),)
+    assert len(looked) == len(set(looked)) <= len(leaves) + 1 + MAX_CANDIDATES
 
 
 def test_a_self_signed_leaf_is_sent_alone() -> None:

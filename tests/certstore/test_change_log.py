@@ -7,6 +7,9 @@ import pytest
 
 from certstore import change_log
 from certstore.catalogue import Catalogue, Settings, Snapshot
+from certstore.certified_key import CertifiedKey
+from certstore.inventory import Problem
+from tests.support.certified_keys import certified_key
 from tests.support.pki import Pair, put, self_signed
 
 
@@ -118,3 +121,39 @@ def test_a_certificate_that_another_has_replaced_names_it(followed: Followed, sa
     followed.look()
     certificate, _ = new.write(followed.certs, "www")
     assert _retired(followed, said, old) == f"{certificate} now holds {new.fingerprint[:16]}"
+
+
+def certificate_log(before: list[CertifiedKey], after: list[CertifiedKey]) -> None:
+    old, new = ({one.fingerprint: one for one in some} for some in (before, after))
+    put = [one for one in after if one.fingerprint not in old]
+    retire = [fingerprint for fingerprint in old if fingerprint not in new]
+    change_log.note_change(1, Snapshot(old), Snapshot(new), put, retire, frozenset())
+
+
+def test_a_certificate_with_countless_names_makes_a_short_line_when_it_comes_and_when_it_goes(
+    said: pytest.LogCaptureFixture,
+) -> None:
+    many = certified_key("many", *(f"host{number:05}.example" for number in range(45_000)))
+    certificate_log([], [many])
+    certificate_log([many], [])
+    assert len(said.messages) == 2
+    for message in said.messages:
+        assert len(message) < 400
+        assert f"host00004.example and {45_000 - change_log.NAMES} more" in message
+
+
+def test_a_certificate_with_few_names_is_logged_with_all_of_them(said: pytest.LogCaptureFixture) -> None:
+    certificate_log([], [certified_key("few", "a.example", addresses=["192.0.2.1"]), certified_key("none")])
+    assert "for a.example, 192.0.2.1 (" in said.messages[0]
+    assert "for no name (" in said.messages[1]
+
+
+def test_countless_problems_are_counted_and_not_all_told(said: pytest.LogCaptureFixture) -> None:
+    most = change_log.PROBLEMS
+    problems = tuple(Problem(f"/certs/{number}", "malformed", "is damaged") for number in range(10 * most))
+    empty, full = Snapshot(), Snapshot(problems=problems)
+    assert change_log.note_problems(empty, full)
+    assert not change_log.note_problems(full, full)
+    assert not change_log.note_problems(full, empty)
+    assert len(said.messages) == 2 * (most + 1)
+    assert f"{9 * most} more" in said.messages[most]

@@ -3,14 +3,17 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from certstore.directory import UNSETTLED, DirectoryScanner, FileState, Scan
-from certstore.errors import RejectReason
-from certstore.load import MAX_FILE_SIZE
+from certstore.directory import HEAD, RETRY_SLOW, RETRY_SLOW_AT_MOST, UNSETTLED, DirectoryScanner, FileState, Scan
+from certstore.errors import FileRejected, RejectReason
+from certstore.load import MAX_FILE_SIZE, FileContent, parse_file
+from certstore.unlock import TIME_LIMIT, UnlockedFile
+from tests.support.openssl import openssl
 from tests.support.pki import Authority, Pair, certbot_lineage, self_signed
 
 
@@ -109,7 +112,7 @@ def test_a_file_written_a_moment_ago_is_read_again_although_its_signature_is_the
     path = tmp_path / "tls.crt"
     path.write_bytes(pair.certificate_pem)
     status = path.stat()
-    monkeypatch.setattr("certstore.directory.time", SimpleNamespace(time_ns=lambda: status.st_mtime_ns + 1))
+    monkeypatch.setattr("certstore.directory.time.time_ns", lambda: status.st_mtime_ns + 1)
     scanner = DirectoryScanner([tmp_path])
     assert scanner.scan().files[str(path)].signature == UNSETTLED
     path.write_bytes(renewed.certificate_pem.ljust(len(pair.certificate_pem), b"\n"))
@@ -210,7 +213,7 @@ def test_an_unreadable_directory_below_keeps_its_files_and_not_those_of_its_neig
             raise PermissionError(13, "Permission denied")
         return os.scandir(path)
 
-    with_os(monkeypatch, scandir=refuse)
+    monkeypatch.setattr("certstore.walk.os", SimpleNamespace(**(vars(os) | {"scandir": refuse})))
     scan = scanner.scan()
     assert scan.unreadable == ((str(closed), errno.EACCES),)
     assert set(scan.files) == scan.unseen == kept
@@ -268,6 +271,137 @@ def test_many_files_are_read_by_several_processes_and_come_out_the_same(
     )
     again = scanner.scan()
     assert all(again.files[path] is state for path, state in together.files.items())
+
+
+def test_a_file_dated_in_the_future_is_not_read_again_and_again(tmp_path: Path, pair: Pair) -> None:
+    paths = pair.write(tmp_path)
+    for path in paths:
+        os.utime(path, (4e9, 4e9))
+    scanner = DirectoryScanner([tmp_path])
+    before = scanner.scan().files
+    assert all(state is before[path] for path, state in scanner.scan().files.items())
+
+
+def test_of_a_file_that_does_not_begin_like_one_of_ours_only_the_beginning_is_read(
+    tmp_path: Path, pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    foreign = tmp_path / "film"
+    foreign.write_bytes(b"RIFF" + bytes(4 * MAX_FILE_SIZE))
+    (tmp_path / "text").write_bytes(openssl("x509", "-text", data=pair.certificate_pem) + b"\n" * HEAD)
+    (tmp_path / "late").write_bytes(b"remarks\n" * HEAD + pair.certificate_pem)
+    (tmp_path / "late.crt").write_bytes(b"remarks\n" * HEAD + pair.certificate_pem)
+    read = 0
+
+    def count(descriptor: int, size: int) -> bytes:
+        nonlocal read
+        data = os.read(descriptor, size)
+        read += len(data)
+        return data
+
+    with_os(monkeypatch, read=count)
+    scan = DirectoryScanner([tmp_path]).scan()
+    assert set(leaves(scan, tmp_path)) == {"text", "late.crt"}
+    assert not rejected(scan)
+    assert read < MAX_FILE_SIZE
+
+
+class Slow:
+    """Stands in for unlock: notes which files it was given; each takes a share of the limit (more: it hits it)."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, share: float) -> None:
+        self.now = 1000.0
+        self.share = share
+        self.limits: list[float] = []
+        monkeypatch.setattr("certstore.unlock.unlock", self)
+        monkeypatch.setattr("certstore.unlock.time.monotonic", lambda: self.now)
+
+    def __call__(self, data: bytes, passphrases: object, timeout: float) -> UnlockedFile:
+        took = self.share * TIME_LIMIT
+        self.limits.append(timeout)
+        self.now += min(took, timeout)
+        if took >= timeout:
+            raise FileRejected(RejectReason.UNLOCK_TIMEOUT, "takes too long")
+        return UnlockedFile((), ())
+
+
+def pkcs12_files(directory: Path, pair: Pair, *names: str) -> None:
+    for name in names:
+        (directory / name).write_bytes(pair.p12(b"x"))
+        settle(directory / name)
+
+
+def test_one_scan_decrypts_for_a_limited_time_and_the_next_goes_on_where_it_ended(
+    tmp_path: Path, pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pkcs12_files(tmp_path, pair, "a.p12", "b.p12", "c.p12", "d.p12")
+    Slow(monkeypatch, 0.5)
+    scanner = DirectoryScanner([tmp_path])
+    scan = scanner.scan(TIME_LIMIT)
+    assert rejected(scan) == dict.fromkeys(("b.p12", "c.p12", "d.p12"), RejectReason.UNLOCK_PENDING)
+    assert scan.pending
+    pkcs12_files(tmp_path, pair, "A.p12")
+    scan = scanner.scan(2 * TIME_LIMIT)
+    assert rejected(scan) == {"A.p12": RejectReason.UNLOCK_PENDING}
+    scan = scanner.scan(2 * TIME_LIMIT)
+    assert not rejected(scan)
+    assert not scan.pending
+
+
+def test_a_file_that_takes_too_long_to_decrypt_is_left_alone_ever_longer(
+    tmp_path: Path, pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pkcs12_files(tmp_path, pair, "a.p12")
+    slow = Slow(monkeypatch, 2)
+    passphrases = [b"x"]
+    scanner = DirectoryScanner([tmp_path], lambda: passphrases)
+    tried = []
+    for _ in range(1000):
+        before = len(slow.limits)
+        assert rejected(scanner.scan()) == {"a.p12": RejectReason.UNLOCK_TIMEOUT}
+        if len(slow.limits) > before:
+            tried.append(slow.now)
+        slow.now += 10
+    waits = [round(later - earlier, -1) for earlier, later in pairwise(tried)]
+    assert waits[:3] == [RETRY_SLOW, 2 * RETRY_SLOW, 4 * RETRY_SLOW]
+    assert max(waits) <= RETRY_SLOW_AT_MOST + 20
+    passphrases.append(b"y")
+    before = len(slow.limits)
+    scanner.scan()
+    assert len(slow.limits) == before + 1
+    pkcs12_files(tmp_path, pair, "a.p12")
+    scanner.scan()
+    assert len(slow.limits) == before + 2
+
+
+def test_a_file_cut_short_of_its_time_is_tried_again_and_is_not_called_slow(
+    tmp_path: Path, pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pkcs12_files(tmp_path, pair, "a.p12")
+    Slow(monkeypatch, 0.9)
+    scanner = DirectoryScanner([tmp_path])
+    assert rejected(scanner.scan(0.5 * TIME_LIMIT)) == {"a.p12": RejectReason.UNLOCK_PENDING}
+    assert not rejected(scanner.scan(2 * TIME_LIMIT))
+
+
+class Panic(BaseException):
+    """As cryptography's Rust code raises it: no Exception."""
+
+
+def test_a_panic_in_a_library_costs_the_file_and_nothing_else(
+    tmp_path: Path, pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair.write(tmp_path)
+    (tmp_path / "evil.pem").write_bytes(b"-----BEGIN CERTIFICATE-----")
+
+    def parse(data: bytes, *others: object) -> FileContent:
+        if len(data) < 100:
+            raise Panic
+        return parse_file(data)
+
+    monkeypatch.setattr("certstore.directory.parse_file", parse)
+    scan = DirectoryScanner([tmp_path]).scan()
+    assert rejected(scan) == {"evil.pem": RejectReason.MALFORMED}
+    assert leaves(scan, tmp_path) == {"tls.crt": [pair.fingerprint], "tls.key": []}
 
 
 def test_exactly_one_of_content_and_rejection_is_set(tmp_path: Path, pair: Pair) -> None:

@@ -5,15 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import time
 from collections.abc import AsyncIterator, Callable
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from certstore.catalogue import Settings, Snapshot
+from certstore.catalogue import Catalogue, Settings, Snapshot
+from certstore.certificate import Certificate
 from certstore.keeper import Keeper
 from certstore.messages import Change, Hello, Report, Role, frame, from_keeper
 from certstore.replica import Replica
+from certstore.trust import TrustStore
 from tests.support.pki import Pair, put, self_signed
 
 PATIENCE = 20.0
@@ -175,5 +180,102 @@ def test_the_first_message_to_control_is_the_state_and_the_second_a_report(tmp_p
             assert isinstance(await from_keeper(reader), Change)
             assert isinstance(await from_keeper(reader), Report)
             writer.close()
+
+    asyncio.run(scenario())
+
+
+def test_files_written_without_end_do_not_keep_the_directories_being_scanned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scans: list[tuple[float, float]] = []
+    scan = Catalogue.scan
+
+    def slow(catalogue: Catalogue, *arguments: float) -> None:
+        started = time.monotonic()
+        scan(catalogue, *arguments)
+        time.sleep(0.05)
+        scans.append((started, time.monotonic()))
+
+    monkeypatch.setattr(Catalogue, "scan", slow)
+
+    async def scenario() -> None:
+        async with running(tmp_path) as kept:
+
+            def written() -> bool:
+                (kept.certs / "touched").touch()
+                return len(scans) > 4
+
+            await until(written, "there were some scans")
+
+    asyncio.run(scenario())
+    for (started, ended), (next_started, _) in pairwise(scans[1:]):
+        assert next_started - ended >= ended - started
+
+
+def test_more_problems_than_a_report_has_room_for_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("certstore.keeper.REPORTED", 1000)
+
+    async def scenario() -> None:
+        async with running(tmp_path) as kept:
+            for number in range(50):
+                (kept.certs / f"{number}.pem").touch()
+                (kept.certs / f"{number}.crt").write_bytes(self_signed("a.example").certificate_pem)
+            async with kept.following("control") as control:
+
+                def told() -> bool:
+                    problems = control.report.problems if control.report is not None else []
+                    return bool(problems) and f"{50 - len(problems) + 1} more" in problems[-1].message
+
+                await until(told, "those left out are counted")
+                assert control.report is not None
+                assert 1 < len(control.report.problems) < 50
+                assert control.report.problems[-1].reason == "too_many"
+                assert 1 < len(control.report.waiting) < 50
+
+    asyncio.run(scenario())
+
+
+class Panic(BaseException):
+    """As cryptography's Rust code raises it: no Exception."""
+
+
+def test_a_panic_in_a_library_does_not_end_the_keeper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pair = self_signed("a.example")
+    failures = iter((Panic(), Panic()))
+    scan = Catalogue.scan
+
+    def failing(catalogue: Catalogue, *arguments: float) -> None:
+        if (failure := next(failures, None)) is not None:
+            raise failure
+        scan(catalogue, *arguments)
+
+    async def scenario() -> None:
+        async with running(tmp_path) as kept, kept.following() as replica:
+            monkeypatch.setattr(Catalogue, "scan", failing)
+            pair.write(kept.certs)
+            await until(lambda: serves(replica, pair, "a.example"), "the keeper goes on")
+
+    asyncio.run(scenario())
+
+
+def test_a_panic_while_a_chain_is_verified_costs_that_certificate_its_chain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evil, good = self_signed("evil.example"), self_signed("good.example")
+    verify = TrustStore.best_verdict
+
+    def panic(store: TrustStore, leaf: Certificate, *others: Any) -> Any:
+        if leaf.fingerprint == evil.fingerprint:
+            raise Panic
+        return verify(store, leaf, *others)
+
+    monkeypatch.setattr(TrustStore, "best_verdict", panic)
+
+    async def scenario() -> None:
+        async with running(tmp_path) as kept, kept.following() as replica:
+            evil.write(kept.certs, "evil")
+            good.write(kept.certs, "good")
+            await until(lambda: serves(replica, good, "good.example"), "the others go on")
+            await until(lambda: serves(replica, evil, "evil.example"), "and so does this one")
 
     asyncio.run(scenario())

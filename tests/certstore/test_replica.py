@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,7 +16,7 @@ from certstore.catalogue import Settings, Snapshot
 from certstore.certified_key import CertifiedKey
 from certstore.index import SLICE
 from certstore.keeper import Keeper
-from certstore.messages import PART_SIZE, Change, Report, Role
+from certstore.messages import Change, Report, Role
 from certstore.replica import Replica
 from tests.support.certified_keys import NOW, certified_key, certified_keys
 from tests.support.pki import Pair, self_signed
@@ -306,9 +307,10 @@ def test_the_last_state_serves_on_without_a_keeper_and_the_next_keeper_is_follow
     with_keeper(tmp_path, check)
 
 
-def test_more_certificates_than_one_frame_holds_arrive_whole(tmp_path: Path) -> None:
+def test_more_certificates_than_one_frame_holds_arrive_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("certstore.messages.PART_BYTES", 5000)
     key = self_signed("key.example").key
-    pairs = [self_signed(f"host{number}.example", key=key) for number in range(2 * PART_SIZE + 1)]
+    pairs = [self_signed(f"host{number}.example", key=key) for number in range(20)]
 
     async def check(kept: Kept) -> None:
         (kept.certs / "all.pem").write_bytes(pairs[0].key_pem + b"".join(pair.certificate_pem for pair in pairs))
@@ -318,6 +320,30 @@ def test_more_certificates_than_one_frame_holds_arrive_whole(tmp_path: Path) -> 
         assert holds(worker, *pairs)
 
     with_keeper(tmp_path, check)
+
+
+def test_what_a_keeper_sends_that_cannot_be_taken_in_is_said_once_until_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("certstore.replica.RETRY", 0.001)
+    said = [b"\xff\xff\xff\xff", b"\xff\xff\xff\xff", b"\x00\x00\x00\x01\xc1", b""]
+    served: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        served.append(said[min(len(served), len(said) - 1)])
+        writer.write(served[-1])
+        writer.close()
+
+    async def check(kept: Kept) -> None:
+        async with await asyncio.start_unix_server(answer, str(kept.socket)):
+            kept.follow()
+            await until(lambda: len(served) > len(said))
+
+    with_keeper(tmp_path, check)
+    errors = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert len(errors) == 2
+    assert "over the limit" in errors[0]
+    assert "cannot be understood" in errors[1]
 
 
 def test_the_rescan_finds_what_no_event_told_of(tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 import pytest
+from watchfiles import awatch
 
 from certstore.watch import Watcher
 
@@ -173,3 +175,73 @@ def test_where_events_cannot_be_had_directories_are_polled_and_that_is_said(
 
     watching([tmp_path], [], check)
     assert "fs.inotify.max_user_watches" in caplog.text
+
+
+def test_a_name_that_is_not_utf_8_ends_events_for_a_while_only_and_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("certstore.watch.POLL", 0.01)
+    monkeypatch.setattr("certstore.watch.TRY_AGAIN", 0.05)
+    made = 0
+
+    def count(*arguments: Any, **options: Any) -> Any:
+        nonlocal made
+        made += 1
+        return awatch(*arguments, **options)
+
+    monkeypatch.setattr("certstore.watch.awatch", count)
+
+    async def check(watcher: Watcher) -> None:
+        for number in range(2):
+            (tmp_path / os.fsdecode(b"\xff%d" % number)).write_bytes(b"x")
+            async with asyncio.timeout(PATIENCE):
+                while made < 2 + number or not watcher.watching:
+                    await asyncio.sleep(0.01)
+            await told(watcher)
+            (tmp_path / f"{number}.pem").write_bytes(b"a")
+            await told(watcher)
+
+    watching([tmp_path], [], check)
+    complaints = [message for message in caplog.messages if "cannot be watched" in message]
+    assert len(complaints) == 2
+    assert all("Unable to decode" in one and "inotify" not in one for one in complaints)
+
+
+@pytest.mark.parametrize(
+    ("error", "limit"),
+    [
+        (OSError(28, "No space left on device"), "fs.inotify.max_user_watches"),
+        (OSError("OS file watch limit reached. about [/certs]"), "fs.inotify.max_user_watches"),
+        (RuntimeError("Error creating recommended watcher: Too many open files (os error 24)"), "max_user_instances"),
+        (ExceptionGroup("of a task group", [OSError(28, "full")]), "fs.inotify.max_user_watches"),
+        (OSError(5, "Input/output error"), None),
+    ],
+)
+def test_a_limit_of_inotify_is_named_where_it_is_the_cause_and_said_once(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
+    limit: str | None,
+) -> None:
+    tried = 0
+
+    def refuse(*_: object, **__: object) -> None:
+        nonlocal tried
+        tried += 1
+        raise error
+
+    monkeypatch.setattr("certstore.watch.awatch", refuse)
+    monkeypatch.setattr("certstore.watch.POLL", 0.001)
+    monkeypatch.setattr("certstore.watch.TRY_AGAIN", 0.002)
+
+    async def check(watcher: Watcher) -> None:
+        async with asyncio.timeout(PATIENCE):
+            while tried < 5:
+                await asyncio.sleep(0.001)
+        assert not watcher.watching
+
+    watching([tmp_path], [], check)
+    assert len(caplog.messages) == 1
+    assert ("inotify" in caplog.text) is (limit is not None)
+    assert limit is None or limit in caplog.text
