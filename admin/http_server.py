@@ -20,7 +20,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 HEAD_DEADLINE = 5.0  # seconds for a head: from accept, or from the first byte of a further one
 DEADLINE = 30.0  # seconds from a head to the answer, and from there until it is read; more than KEEP_ALIVE
 LOCAL_DEADLINE = 300.0  # the same on the local socket
-LAST_REQUESTS = 1.0  # seconds in which clients that have connected may still ask
+LAST_REQUESTS = 3.0  # seconds in which clients that have connected may still ask
 KEEP_ALIVE = 5  # seconds a connection may be idle after an answer
 MAX_HEAD = 16 << 10  # bytes of a request's line and headers
 MAX_REQUESTS = 64  # requests in progress; the next is told 503
