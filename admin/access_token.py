@@ -6,7 +6,6 @@ import hmac
 import os
 import secrets
 import stat
-from collections.abc import Collection
 from pathlib import Path
 
 from admin.state import StateError, require_own
@@ -16,15 +15,14 @@ MIN_LENGTH = 16  # characters; a shorter one can be guessed
 MAX_LENGTH = 512
 
 
-def ensure(path: Path, owners: Collection[int] = ()) -> str:
+def ensure(path: Path) -> str:
     """The token in the file; a new one is made where there is no file.
 
-    `owners` are user ids that the file may belong to besides the one that snigate runs as. Raises StateError when it
-    can be neither read nor made, is no token, or others can read or change it.
+    Raises StateError when it can be neither read nor made, is no token, or others can read or change it.
     """
     try:
         with path.open("rb") as file:
-            require_own("token file", path, os.fstat(file.fileno()), stat.S_IRWXG | stat.S_IRWXO, owners)
+            require_own("token file", path, os.fstat(file.fileno()), stat.S_IRWXG | stat.S_IRWXO)
             token = file.read(MAX_LENGTH + 2).decode("ascii").strip()
     except FileNotFoundError:
         return _make(path)

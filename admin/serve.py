@@ -26,7 +26,7 @@ def serve(config: Config, on_ready: Callable[[Ready], None], reread: Callable[[]
     """
     started_at = time.time()
     user = user_to_become(config.server.user)
-    state = StateDirectory(config.server.state_directory, (user.uid,) if user is not None else ())
+    state = StateDirectory(config.server.state_directory)
     metrics_directory = empty_directory(state.path)
     if user is not None:
         state.let_through(user)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
-from collections.abc import Collection
 from pathlib import Path
 
 from certstore import default_certificate
@@ -33,20 +32,20 @@ class StateError(Exception):
 class StateDirectory:
     """A prepared and locked state directory. The lock is held until the process and its children end."""
 
-    def __init__(self, path: Path, owners: Collection[int] = ()) -> None:
-        """`owners` are user ids that it may belong to besides the one that snigate runs as. Raises StateError."""
+    def __init__(self, path: Path) -> None:
+        """Raises StateError."""
         self.path = path
         if (found := trouble(path)) is not None:
             raise StateError(f"state directory {found}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.mkdir(mode=0o700, exist_ok=True)
-            require_own("state directory", path, path.stat(), stat.S_IWGRP | stat.S_IWOTH, owners)
+            require_own("state directory", path, path.stat(), stat.S_IWGRP | stat.S_IWOTH)
             default = path / default_certificate.FILE
             if default.exists():
-                require_own("default certificate's key", default, default.stat(), stat.S_IRWXG | stat.S_IRWXO, owners)
+                require_own("default certificate's key", default, default.stat(), stat.S_IRWXG | stat.S_IRWXO)
             (path / CERTIFICATES).mkdir(mode=0o700, exist_ok=True)
-            self._lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
             raise StateError(
                 f"state directory {path} cannot be used ({error.filename}: {error.strerror}); {_ADVICE}"
@@ -69,8 +68,18 @@ class StateDirectory:
         return self.path / KEEPER_SOCKETS.replace("*", str(number))
 
     def let_through(self, user: User) -> None:
-        """Let this user reach, by their names, the sockets inside; nothing else. Raises StateError."""
+        """Let this user reach, by their names, the sockets inside; nothing else. Raises StateError.
+
+        What root does in there must not be led elsewhere by a link that this user puts in the place of something.
+        """
         try:
+            theirs = next((one for one in (self.path, *self.path.parents) if user.may_write(one.stat())), None)
+            if theirs is not None:
+                raise StateError(
+                    f"{user.name} could replace what is in the state directory {self.path}, since {theirs} is that "
+                    f"user's to change; make it root's (chown root {theirs}; chmod go-w {theirs}), or set "
+                    "server.state_directory to another"
+                )
             if not _is_open_to(self.path, user):
                 os.chown(self.path, -1, user.gid)
                 self.path.chmod(stat.S_IMODE(self.path.stat().st_mode) | stat.S_IXGRP)
@@ -131,12 +140,12 @@ def _holder(lock: int) -> str:
     return f" (process {int(text)})" if text.isdigit() else ""
 
 
-def require_own(what: str, path: Path, status: os.stat_result, forbidden: int, owners: Collection[int] = ()) -> None:
+def require_own(what: str, path: Path, status: os.stat_result, forbidden: int) -> None:
     """Raise StateError unless a file or directory belongs to this user and gives others no `forbidden` mode bit.
 
-    `owners` are other user ids that will do. `what` names it in the message.
+    `what` names it in the message.
     """
-    if status.st_uid != os.geteuid() and status.st_uid not in owners:
+    if status.st_uid != os.geteuid():
         own = user_name()
         raise StateError(
             f"{what} {path} belongs to {user_name(status.st_uid)}, and snigate runs as {own}; if nobody else had a "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from config.errors import Problem
-from config.model import Config
+from config.model import Config, RouteConfig
 
 _SMTP_PORT = 25
 
@@ -21,4 +21,35 @@ def warnings(config: Config) -> list[Problem]:
             )
             file = config.file_of_listener(index) or Path("built-in defaults")
             found.append(Problem(f"listeners[{listener.name}].strict_sni", message, file))
+        found += _open_side_doors(config, index)
     return found
+
+
+def _open_side_doors(config: Config, index: int) -> list[Problem]:
+    """Routes that demand a certificate for what can be reached without one, by another name or protocol."""
+    listener = config.listeners[index]
+    file = config.file_of_listener(index) or Path("built-in defaults")
+    demanding = [(place, route) for place, route in enumerate(listener.routes) if route.client_auth == "required"]
+    free = {listener.backend}
+    free |= {one.backend or listener.backend for one in listener.routes if _lets_anybody_in(one)}
+    found = []
+    for place, route in demanding:
+        where = f"listeners[{listener.name}].routes[{place}]"
+        if (backend := route.backend or listener.backend) in free:
+            message = (
+                f'backend "{backend}" can be reached without a certificate too, by asking this listener for another '
+                "server name or none; give the route a backend of its own"
+            )
+            found.append(Problem(f"{where}.client_auth", message, file))
+        others = [one for _, one in demanding if set(one.hosts) & set(route.hosts)]
+        if route.match_alpn and all(one.match_alpn for one in others):
+            message = (
+                "clients that offer other protocols, or none, are served as if the host had no route, without a "
+                "certificate; add a route for the host without match_alpn"
+            )
+            found.append(Problem(f"{where}.match_alpn", message, file))
+    return found
+
+
+def _lets_anybody_in(route: RouteConfig) -> bool:
+    return route.action == "terminate" and route.client_auth != "required"

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from proxy.backend import Established
 
 ECS = "8.17"  # version of the Elastic Common Schema
+MAX_WORD = 256  # characters of a value that others choose
 FLUSH_EVERY = 0.2  # seconds
 MAX_HELD = 4096  # bytes; a pipe keeps writes up to this size whole (PIPE_BUF)
 
@@ -113,7 +114,7 @@ def _as_json(account: Account, outcome: Outcome, seconds: float) -> str:
         "event.id": account.id or None,
         "event.action": outcome.value,
         "event.outcome": "success" if whose is None else "failure",
-        "event.reason": account.reason or None,
+        "event.reason": account.reason[:MAX_WORD] or None,
         "event.duration": round(seconds * 1e9),  # nanoseconds
         "source.ip": account.client[0],
         "source.port": account.client[1],
@@ -147,7 +148,7 @@ def _established(established: Established) -> dict[str, object]:
             "tls.next_protocol": negotiated.alpn or None,
             "tls.resumed": negotiated.resumed,
             "tls.server.hash.sha256": established.fingerprint.upper(),
-            "tls.client.x509.subject.common_name": established.client_name,
+            "tls.client.x509.subject.common_name": (established.client_name or "")[:MAX_WORD] or None,
             "snigate.level": established.level.value,
         }
     return record
@@ -161,7 +162,8 @@ def ended_by(account: Account, outcome: Outcome) -> Whose | None:
 
 
 def _word(text: str) -> str:
-    """A text that may have spaces, or worse, as one value of a line."""
+    """A text that may have spaces, or worse, as one value of a line, which stays a short one."""
+    text = text[:MAX_WORD]
     return text if text.isascii() and text.isprintable() and not set(text) & set(' "=') else json.dumps(text)
 
 

@@ -80,9 +80,14 @@ class Child:
         on_message: Callable[[Child, Message], None],
         leave: Callable[[], None],
     ) -> None:
-        """Fork. `leave` is called in the child, to close what belongs to the supervisor and others."""
+        """Fork. `leave` is called in the child, to close what belongs to the supervisor and others. Raises OSError."""
         near, far = socket.socketpair()
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError:
+            near.close()
+            far.close()
+            raise
         if pid == 0:
             near.close()
             self.number = number
@@ -191,7 +196,7 @@ class Child:
                 on_message(self, json.loads(line))
             if len(self._received) > MAX_LINE:
                 raise ValueError(f"a line of more than {MAX_LINE} bytes")
-        except (ValueError, AttributeError) as error:
+        except Exception as error:  # whatever it says, and whoever speaks for it by now, costs this child alone
             log.error("%s said what makes no sense (%s); it is replaced", self.name, error)
             self.close()
 

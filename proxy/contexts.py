@@ -17,12 +17,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable
+from functools import lru_cache
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_der_private_key
 from OpenSSL import SSL, crypto
 
 # set1_curves_list has no public binding; without it OpenSSL accepts groups that no profile allows (X448, P-521, ffdhe).
+# Nor has a store that several contexts share.
 from OpenSSL._util import lib as _lib
 
 from certstore.certified_key import CertifiedKey
@@ -127,16 +129,25 @@ def _ask_for_certificate(asked: ClientAuth | None, context: SSL.Context) -> None
         context.set_verify(SSL.VERIFY_NONE)
         return
     context.set_verify(SSL.VERIFY_PEER | (SSL.VERIFY_FAIL_IF_NO_PEER_CERT if asked.required else 0))
-    store = context.get_cert_store()
-    assert store is not None
-    for der in asked.authorities:
-        authority = x509.load_der_x509_certificate(der)
-        store.add_cert(crypto.X509.from_cryptography(authority))
+    store, authorities = _client_authorities(asked)
+    for authority in authorities:
         context.add_client_ca(authority)
+    _lib.X509_STORE_up_ref(store._store)  # the context takes one reference for its own
+    _lib.SSL_CTX_set_cert_store(context._context, store._store)
+
+
+@lru_cache(maxsize=64)
+def _client_authorities(asked: ClientAuth) -> tuple[crypto.X509Store, tuple[x509.Certificate, ...]]:
+    """The one store that all contexts share: made with the front contexts, before the fork. Lists may be long."""
+    store = crypto.X509Store()
+    authorities = tuple(x509.load_der_x509_certificate(der) for der in asked.authorities)
+    for authority in authorities:
+        store.add_cert(crypto.X509.from_cryptography(authority))
     for der in asked.revoked:
         store.add_crl(x509.load_der_x509_crl(der))
     if asked.revoked:
         store.set_flags(crypto.X509StoreFlags.CRL_CHECK | crypto.X509StoreFlags.CRL_CHECK_ALL)
+    return store, authorities
 
 
 def _certificate_context(certificate: CertifiedKey, policy: Policy) -> SSL.Context:

@@ -5,6 +5,7 @@ No two living workers have the same number, since their files of metrics carry i
 
 from __future__ import annotations
 
+import logging
 import os
 import selectors
 import socket
@@ -15,6 +16,9 @@ from itertools import count
 from proxy.channel import Message
 from proxy.child import Child, State
 
+log = logging.getLogger("snigate.supervisor")
+
+NO_ROOM = 1.0  # seconds until a process is tried again that could not be forked
 GRACE = 2.0  # seconds beyond the time it was given before a process is killed
 
 
@@ -60,11 +64,21 @@ class Family:
         """Close this process's copies of all sockets."""
         self.release(self._sockets)
 
-    def start(self, child: Child) -> None:
-        """Fork a child."""
+    def start(self, child: Child) -> bool:
+        """Fork a child; False where the system has no room for it now, and it is to be tried again."""
         if child not in self._children:
             self._children.append(child)
-        child.start(self._free_number(child), self.selector, self._on_message, lambda: self._leave(child))
+        try:
+            child.start(self._free_number(child), self.selector, self._on_message, lambda: self._leave(child))
+        except OSError as error:
+            child.start_at = time.monotonic() + NO_ROOM
+            log.error(
+                "%s cannot be started (%s) and is tried again each second; raise its limits (processes, open files)",
+                child.name,
+                os.strerror(error.errno or 0),
+            )
+            return False
+        return True
 
     def reap(self) -> Iterator[tuple[Child, int]]:
         """Each child that has ended, and its exit code (negative: the signal that killed it)."""

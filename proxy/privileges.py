@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import stat
 from dataclasses import dataclass
 
 
@@ -20,8 +21,16 @@ class User:
     gid: int  # the primary group's
 
     def own(self, path: os.PathLike[str]) -> None:
-        """Give a file or directory to this user. Raises OSError."""
-        os.chown(path, self.uid, self.gid)
+        """Give a file or directory to this user; of a link, the link itself. Raises OSError."""
+        os.chown(path, self.uid, self.gid, follow_symlinks=False)
+
+    def may_write(self, status: os.stat_result) -> bool:
+        """Whether this user could put something else in the place of what lies in a directory with this status."""
+        if status.st_uid == self.uid:
+            return True
+        if status.st_mode & stat.S_ISVTX:  # only owners may remove or rename
+            return False
+        return bool(status.st_mode & (stat.S_IWOTH | (stat.S_IWGRP if status.st_gid == self.gid else 0)))
 
 
 def find_user(name: str) -> User:

@@ -264,6 +264,8 @@ class Redirect:
         self.account.to_backend += len(asked)
         while not layer.ended and (data := await loop.sock_recv(server, READ_SIZE)):
             answer = layer.decode(data)
+            while layer.more:
+                answer = bytes(answer) + layer.decode(b"")
             if said := layer.output():
                 await loop.sock_sendall(server, said)
             if answer:

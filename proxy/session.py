@@ -262,10 +262,11 @@ class Session:
         service, selection = self._service, self._selection
         assert selection is not None
         assert self._route is not None
+        negotiated = engine.negotiated()
+        client_name = engine.peer_name() if self._route.policy.client_auth is not None else None
         self._deadline.cancel()
         service.loop.remove_reader(self._socket)
         self.state = State.DIALLING
-        negotiated = engine.negotiated()
         self.account.established = Established(
             client=self.account.client,
             local=self._local(),
@@ -277,7 +278,7 @@ class Session:
             level=selection.level,
             leaf=selection.certificate.leaf,
             id=self.account.id,
-            client_name=engine.peer_name() if self._route.policy.client_auth is not None else None,
+            client_name=client_name,
         )
         self.account.handshake = service.loop.time() - self._started
         service.metrics.handshake_done(negotiated.version, negotiated.resumed, self.account.handshake, selection.level)

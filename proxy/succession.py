@@ -192,11 +192,11 @@ class Succession:
         self._last_number += 1
         generation = Generation(self._last_number, plan, self.serving)
         self._family.hold(plan.sockets)
-        self._roll = Roll(requests, generation, now + self._patience)
-        if generation.keeper is not self.serving.keeper:
-            self._family.start(generation.keeper)
-        for worker in generation.workers:
-            self._family.start(worker)
+        self._roll = roll = Roll(requests, generation, now + self._patience)
+        fresh = [generation.keeper] if generation.keeper is not self.serving.keeper else []
+        for child in (*fresh, *generation.workers):
+            if not roll.failure and not self._family.start(child):
+                roll.failure = f"{child.name} of the new generation could not be started; the log says why"
 
     def _go_on(self, roll: Roll, now: float) -> None:
         states = {worker.state for worker in roll.generation.workers}

@@ -124,7 +124,7 @@ class Supervisor:
 
     def _hear(self, child: Child, message: Message) -> None:
         """Take in what a child says."""
-        if "reload" in message:
+        if "reload" in message and child.spec.role == "control":
             request = Request("snigate reload", reread=True, asker=child, number=int(message["reload"]))
             self._succession.ask(request)
             if self._draining_since is not None:

@@ -26,6 +26,7 @@ from proxy.errors import HandshakeError, handshake_error
 from proxy.layer import Buffer
 
 _RECORD = 16384  # plaintext bytes in a TLS record at most
+MAX_NAME = 256  # characters of a peer's name that anybody is told
 RECORDS_AT_ONCE = 256  # decoded in one go; a peer that sends a byte in each gives as much work as it likes
 _OVERHEAD = 64  # ciphertext bytes a record adds at most: header, explicit nonce or IV, MAC, padding
 _FLIGHT = 8192  # bytes asked for when OpenSSL may have something to say: a server flight with a usual chain
@@ -150,15 +151,18 @@ class TlsEngine:
         )
 
     def peer_name(self) -> str | None:
-        """The common name in the certificate that the peer showed and that was verified; "" in one without.
+        """The common name in the certificate that the peer showed and that was verified; "" without a legible one.
 
         None when it showed none.
         """
-        certificate = self._connection.get_peer_certificate(as_cryptography=True)
-        if certificate is None:
-            return None
-        names = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
-        return str(names[-1].value) if names else ""
+        try:
+            certificate = self._connection.get_peer_certificate(as_cryptography=True)
+            if certificate is None:
+                return None
+            names = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+            return str(names[-1].value)[:MAX_NAME] if names else ""
+        except Exception:  # OpenSSL verifies certificates whose names the parser finds malformed, each in its own way
+            return ""
 
     def _drain(self, expected: int) -> bytes:
         """Read what OpenSSL wrote. Asks for about what there is: pyOpenSSL allocates what it is asked for."""

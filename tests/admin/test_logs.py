@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Iterator
 
 import pytest
 
-from admin.logs import configure
+from admin.logs import PatientlessHandler, configure
 from config.model import LogConfig
 
 FORGED = "2026-01-01T00:00:00.000Z info keeper: serving certificate for \x1b[31mbank.example"
@@ -46,3 +47,19 @@ def test_as_json_an_exception_stays_within_its_line(capsys: pytest.CaptureFixtur
     line, last = logged("json", capsys)
     assert last == ""
     assert "ValueError: /certs/evil" in json.loads(line)["error.stack_trace"]
+
+
+def test_a_reader_that_stalls_costs_lines_that_are_counted_and_holds_nobody_up() -> None:
+    reading, writing = os.pipe()
+    handler = PatientlessHandler(writing)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    for number in range(3000):  # many times what a pipe holds
+        handler.emit(logging.makeLogRecord({"msg": f"{number} {'x' * 100}"}))
+    taken = os.read(reading, 1 << 20).decode().splitlines()
+    handler.emit(logging.makeLogRecord({"msg": "again"}))
+    notice, again = os.read(reading, 1 << 20).decode().splitlines()
+    assert notice == f"({3000 - len(taken)} lines of the log were lost: nobody took them)"
+    assert again == "again"
+    os.close(reading)
+    handler.emit(logging.makeLogRecord({"msg": "into nothing"}))
+    os.close(writing)

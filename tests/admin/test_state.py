@@ -8,6 +8,7 @@ import pytest
 
 from admin.state import StateDirectory, StateError, trouble
 from certstore import default_certificate
+from proxy.privileges import User
 
 
 def test_the_state_directory_and_what_is_above_it_are_made(tmp_path: Path) -> None:
@@ -90,9 +91,7 @@ def test_a_state_directory_that_others_can_only_look_at_is_used(tmp_path: Path, 
     assert StateDirectory(path).path == path
 
 
-def test_a_state_directory_of_another_user_is_refused_but_for_those_allowed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_state_directory_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "state"
     path.mkdir(mode=0o700)
     owner = path.stat().st_uid
@@ -100,7 +99,6 @@ def test_a_state_directory_of_another_user_is_refused_but_for_those_allowed(
     with pytest.raises(StateError, match=f"belongs to .*chown {owner + 54321} {path}"):
         StateDirectory(path)
     assert not list(path.iterdir())
-    assert StateDirectory(path, (owner,)).path == path
 
 
 def test_a_default_certificate_whose_key_others_can_read_is_refused(tmp_path: Path) -> None:
@@ -111,3 +109,20 @@ def test_a_default_certificate_whose_key_others_can_read_is_refused(tmp_path: Pa
         StateDirectory(tmp_path)
     file.chmod(0o600)
     assert StateDirectory(tmp_path).path == tmp_path
+
+
+def test_a_link_in_the_place_of_the_lock_is_not_followed(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    state = tmp_path / "state"
+    state.mkdir(mode=0o700)
+    (state / "lock").symlink_to(victim)
+    with pytest.raises(StateError, match="cannot be used"):
+        StateDirectory(state)
+    assert victim.read_text() == "precious"
+
+
+def test_a_state_directory_that_the_user_could_change_is_not_shared_with_that_user(tmp_path: Path) -> None:
+    state = StateDirectory(tmp_path / "state")
+    with pytest.raises(StateError, match=f"me could replace what is in the state directory {state.path}"):
+        state.let_through(User("me", os.getuid(), os.getgid()))

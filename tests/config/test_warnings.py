@@ -31,3 +31,30 @@ def test_a_listener_on_port_25_without_strict_sni_is_fine(loaded: Load) -> None:
 
 def test_strict_sni_on_other_ports_is_fine(loaded: Load) -> None:
     assert warnings(loaded(LISTENER + "strict_sni = true\n")) == []
+
+
+MEMBERS = """
+[[listeners.routes]]
+hosts = ["members.example.com"]
+client_auth = "required"
+client_ca = "ca.pem"
+"""
+OWN = 'backend = "127.0.0.1:9"\n'
+
+
+def test_what_demands_a_certificate_and_is_reached_without_one_too_is_warned_about(loaded: Load) -> None:
+    (inherited,) = warnings(loaded(LISTENER + MEMBERS))
+    assert inherited.key == "listeners[web].routes[0].client_auth"
+    assert "can be reached without a certificate too" in inherited.message
+    (shared,) = warnings(loaded(LISTENER + MEMBERS + OWN + '[[listeners.routes]]\nhosts = ["b.example"]\n' + OWN))
+    assert shared.key == "listeners[web].routes[0].client_auth"
+    assert warnings(loaded(LISTENER + MEMBERS + OWN)) == []
+    rejecting = '[[listeners.routes]]\nhosts = ["b.example"]\naction = "reject"\n'
+    assert warnings(loaded(LISTENER + MEMBERS + OWN + rejecting)) == []
+
+
+def test_a_demand_that_another_protocol_evades_is_warned_about(loaded: Load) -> None:
+    by_alpn = MEMBERS + OWN + 'match_alpn = ["h2"]\n'
+    (evaded,) = warnings(loaded(LISTENER + by_alpn))
+    assert evaded.key == "listeners[web].routes[0].match_alpn"
+    assert warnings(loaded(LISTENER + by_alpn + MEMBERS + OWN)) == []

@@ -185,3 +185,17 @@ async def test_a_reader_that_stalls_costs_lines_and_does_not_stall_the_worker(pi
     log.write(served(), Outcome.IDLE, 0)
     log.flush()
     assert " end=idle" in written(pipe)
+
+
+@in_loop
+async def test_no_line_is_longer_than_a_write_that_a_pipe_keeps_whole(pipe: Pipe) -> None:
+    account = served("a" * 253)
+    account.established = ESTABLISHED._replace(client_name="\N{SNOWMAN}" * 5000)
+    account.reason = "no answer " * 1000
+    for style in ("text", "json"):
+        log = AccessLog(asyncio.get_running_loop(), pipe[1], style)
+        log.write(account, Outcome.BACKEND_UNREACHABLE, 0)
+        log.flush()
+        line = written(pipe)
+        assert line.endswith("\n")
+        assert len(line.encode()) <= MAX_HELD

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from OpenSSL import SSL
 
 from config.model import RouteConfig
@@ -14,7 +16,7 @@ from proxy.errors import HandshakeError
 from proxy.policy import Policy
 from proxy.tls_engine import TlsEngine
 from tests.support.engine import MemoryClient, certified_key, client_context, join
-from tests.support.pki import Authority, Pair, self_signed
+from tests.support.pki import Authority, Key, Pair, self_signed
 
 PAIR = self_signed("www.example.com")
 OURS, STRANGE = Authority.make("Clients"), Authority.make("Strangers")
@@ -156,3 +158,43 @@ def test_a_file_that_cannot_be_used_is_named_with_what_to_do(tmp_path: Path, con
         client_auth(RouteConfig.model_validate({"hosts": ["a"], "client_auth": "required", "client_ca": path}))
     assert str(found.value).startswith(f"{path}: ")
     assert words in str(found.value)
+
+
+def with_subject(tag: int, name: bytes) -> tuple[bytes, Key]:
+    """A certificate (DER) of OURS whose common name is encoded as no authority should, though many do."""
+    pair = OURS.issue(common_name="PLACEHOLDER", eku=("client",))
+    old = b"\x0c\x0bPLACEHOLDER"
+    body = pair.certificate.tbs_certificate_bytes
+    assert body.count(old) == 1
+    assert len(name) == 11
+    body = body.replace(old, bytes((tag, 11)) + name)
+    signature = OURS.key.sign(body, ec.ECDSA(hashes.SHA256()))  # type: ignore[call-arg, arg-type]
+    bits = b"\x03" + bytes((len(signature) + 1,)) + b"\0" + signature
+    content = body + bytes.fromhex("300a06082a8648ce3d040302") + bits
+    der = b"\x30\x82" + len(content).to_bytes(2) + content
+    return der, pair.key
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(
+    ("tag", "name"),
+    [(0x13, b"j.doe@a.bcd"), (0x14, b"J\xf6rg Doe a."), (0x16, b"\xff\xfe.examples"), (0x03, b"\0bit string")],
+)
+def test_a_name_that_is_badly_encoded_is_some_name_and_no_exception(
+    tmp_path: Path, tag: int, name: bytes, version: int
+) -> None:
+    der, key = with_subject(tag, name)
+    (tmp_path / "client.der").write_bytes(der)
+    context = client_context(minimum=version, maximum=version)
+    context.use_certificate_file(str(tmp_path / "client.der"), SSL.FILETYPE_ASN1)
+    context.use_privatekey(key)
+    one = engine(Policy("intermediate", client_auth=asked(tmp_path)))
+    join(one, MemoryClient(context))
+    assert isinstance(one.peer_name(), str)
+
+
+def test_contexts_of_one_policy_share_the_authorities_and_lists(tmp_path: Path) -> None:
+    policy = Policy("intermediate", client_auth=asked(tmp_path, revoked=OURS.revoke()))
+    stores = [front_context(policy).get_cert_store() for _ in range(2)]
+    stores.append(CertificateContexts().get(certified_key(PAIR), policy).get_cert_store())
+    assert len({store._store for store in stores if store is not None}) == 1

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -64,3 +65,20 @@ def test_who_is_not_root_cannot_become_another_user() -> None:
         assert user_to_become("nobody") is None
 
     assert in_child(work) == 0
+
+
+@pytest.mark.parametrize(
+    ("mode", "uid", "gid", "may"),
+    [
+        (0o700, 7, 0, True),
+        (0o755, 0, 0, False),
+        (0o775, 0, 8, True),
+        (0o775, 0, 0, False),
+        (0o777, 0, 0, True),
+        (0o1777, 0, 0, False),  # as /tmp: others' entries are safe there
+        (0o1777, 7, 0, True),
+    ],
+)
+def test_who_owns_or_may_write_a_directory_may_replace_what_is_in_it(mode: int, uid: int, gid: int, may: bool) -> None:
+    status = os.stat_result((stat.S_IFDIR | mode, 0, 0, 1, uid, gid, 0, 0, 0, 0))
+    assert User("seven", 7, 8).may_write(status) is may
