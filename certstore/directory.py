@@ -37,7 +37,7 @@ from certstore.unlock import Budget
 from certstore.unreadable import of_file
 from certstore.walk import Walk
 
-SUFFIXES = frozenset({".pem", ".crt", ".cer", ".cert", ".key", ".der", ".p12", ".pfx", ".chain", ".ca-bundle"})
+SUFFIXES = (".pem", ".crt", ".cer", ".cert", ".key", ".der", ".p12", ".pfx", ".chain", ".ca-bundle")
 
 Signature = tuple[int, int, int, int, int]  # device, inode, size, mtime and ctime in nanoseconds
 UNSETTLED: Signature = (0, 0, 0, 0, 0)  # no file has it: what carries it is read again at the next scan
@@ -201,7 +201,7 @@ class DirectoryScanner:
         """Read and parse one file; None when it holds nothing of ours and does not claim to, or is gone by now."""
         signature = UNSETTLED
         try:
-            claims = Path(path).suffix.lower() in SUFFIXES
+            claims = path.lower().endswith(SUFFIXES)
             signature, data = _read_settled(path, whatever=claims)
             if not claims and not looks_like_ours(data):
                 return None

@@ -147,7 +147,7 @@ class Keeper:
         if scan:
             self._scanned_at = time.time()
             ended = time.monotonic()
-            self._not_before = ended + min(MAX_PAUSE, ended - started)
+            self._not_before = ended + (0.0 if first else min(MAX_PAUSE, ended - started))
         if change_log.note_problems(before, after):
             self._swaps["rejected"] += 1
         self._snapshot = after

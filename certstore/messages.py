@@ -17,7 +17,7 @@ from certstore.errors import CertstoreError
 
 MAX_FROM_KEEPER = 64 << 20
 MAX_TO_KEEPER = 64 << 10
-PART_BYTES = 4 << 20  # of certificates in one frame of a change, far below what a subscriber takes
+PART_BYTES = 512 << 10  # of certificates in one frame of a change: a subscriber takes in one while the next is made
 RETIRED_IN_PART = 10_000  # fingerprints
 
 Role = Literal["worker", "control"]

@@ -31,7 +31,7 @@ def test_parts_hold_everything_in_order_and_each_fits_a_frame(sizes: list[int], 
 
 
 def test_certificates_of_ordinary_size_go_many_to_a_part() -> None:
-    assert len(list(parts([of_size(str(number), 1000) for number in range(2000)], []))) == 1
+    assert len(list(parts([of_size(str(number), 1000) for number in range(400)], []))) == 1
 
 
 def test_the_largest_certificate_there_can_be_is_far_below_a_frame() -> None:

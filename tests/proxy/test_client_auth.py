@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 
 from config.model import RouteConfig
 from proxy.client_auth import ClientAuth, ClientAuthError, client_auth
@@ -186,7 +186,7 @@ def test_a_name_that_is_badly_encoded_is_some_name_and_no_exception(
     der, key = with_subject(tag, name)
     (tmp_path / "client.der").write_bytes(der)
     context = client_context(minimum=version, maximum=version)
-    context.use_certificate_file(str(tmp_path / "client.der"), SSL.FILETYPE_ASN1)
+    context.use_certificate_file(str(tmp_path / "client.der"), crypto.FILETYPE_ASN1)
     context.use_privatekey(key)
     one = engine(Policy("intermediate", client_auth=asked(tmp_path)))
     join(one, MemoryClient(context))
