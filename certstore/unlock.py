@@ -17,6 +17,7 @@ import resource
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -213,7 +214,8 @@ def _open_pkcs12(data: bytes, passphrases: Sequence[bytes | None]) -> UnlockedFi
     reason = RejectReason.PASSPHRASE_NEEDED
     for passphrase in passphrases:
         try:
-            content = pkcs12.load_pkcs12(data, passphrase)
+            with warnings.catch_warnings(action="ignore"):  # of BER, which is what some programs write
+                content = pkcs12.load_pkcs12(data, passphrase)
         except UnsupportedAlgorithm:
             reason = RejectReason.UNSUPPORTED
             continue
