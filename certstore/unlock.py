@@ -214,8 +214,7 @@ def _open_pkcs12(data: bytes, passphrases: Sequence[bytes | None]) -> UnlockedFi
     reason = RejectReason.PASSPHRASE_NEEDED
     for passphrase in passphrases:
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)  # BER where DER is asked for
+            with warnings.catch_warnings(action="ignore"):  # of BER, which is what some programs write
                 content = pkcs12.load_pkcs12(data, passphrase)
         except UnsupportedAlgorithm:
             reason = RejectReason.UNSUPPORTED
