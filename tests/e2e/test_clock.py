@@ -1,4 +1,4 @@
-"""Issue 2: what the clock alone changes, within a second and with no file event."""
+"""What the clock alone changes, within a second and with no file event."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Issue 2: certificates change in every way in which people and tools change them, under traffic.
+"""Certificates change in every way in which people and tools change them, under traffic.
 
 While 50 connections a second arrive and others stay open, no handshake fails, nobody is shown a certificate that is
 neither the old nor the new one, open connections are not touched, and every worker serves the new one within 2 s.

@@ -1,4 +1,4 @@
-"""Issue 2: 10,000 certificates are ready within 5 s, a changed one is served within 2 s, under 200 MB a process."""
+"""10,000 certificates are ready within 5 s, a changed one is served within 2 s, under 200 MB a process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Issue 2: sessions resume across workers, and never from one policy into another."""
+"""Sessions resume across workers, and never from one policy into another."""
 
 from __future__ import annotations
 
