@@ -13,7 +13,7 @@ from tests.support.tls_client import shown
 from tests.support.traffic import Traffic
 
 COUNT = 10_000
-TRIES = 5
+TRIES = 3
 READY_BOUND = 5.0  # seconds from the start to the first handshake
 SWAP_BOUND = 2.0  # seconds
 MEMORY_BOUND = 200_000_000  # bytes resident (RSS, so shared pages count in every process)
