@@ -28,12 +28,6 @@ def _is(value: str) -> Callable[[Any], bool]:
     return lambda found: bool(found == value)
 
 
-def _present(value: Any) -> bool:
-    return value is not None
-
-
-_not_empty = bool
-
 NOT_AVAILABLE_YET: tuple[Unavailable, ...] = (
     Unavailable(
         ListenerConfig,
