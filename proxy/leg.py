@@ -102,7 +102,7 @@ class Leg:
         self._buffer = buffer
         self._max_held = max_held
         self.socket = sock
-        self.outlet = Outlet(loop, sock, self._drained, self._send_failed)
+        self.outlet = Outlet(loop, sock, self)
         self.ended = False  # the peer's stream has ended
         self.reading = False  # until FIN or the relay's end, apart from pauses
 
@@ -112,11 +112,14 @@ class Leg:
         return self.outlet.state is OutletState.FINISHED
 
     def start(self) -> None:
-        """Read from now on; what the layer holds already comes first."""
+        """Read from now on, in place of who read before; what the layer holds already comes first."""
         self.reading = True
-        if not self.other.outlet.blocked:
+        if self.other.outlet.blocked:
+            self._loop.remove_reader(self.socket)
+        else:
             self._loop.add_reader(self.socket, self._readable)
-        self._take_in(b"")
+        if self._layer.more:
+            self._take_in(b"")
 
     def send(self, data: Buffer) -> None:
         """Send a part of the stream. Raises TlsError."""
@@ -132,7 +135,7 @@ class Leg:
         if not self._hub.over:
             self.outlet.finish()
 
-    def give(self, raw: bytes) -> None:
+    def give(self, raw: Buffer) -> None:
         """Send bytes as they are, before the stream: a header, the rest of a handshake."""
         self._say(raw)
 
@@ -156,10 +159,21 @@ class Leg:
         """Close the socket, with a reset or without one."""
         self._loop.remove_reader(self.socket)
         self.outlet.close()
+        self._layer.free()
         if abruptly:
             reset(self.socket)
         else:
             self.socket.close()
+
+    def drained(self) -> None:
+        """See Feeder."""
+        self._hub.moved()
+        self.other._go_on()
+        self._hub.finished()
+
+    def send_failed(self) -> None:
+        """See Feeder."""
+        self._hub.send_failed(self)
 
     def _readable(self) -> None:
         try:
@@ -186,9 +200,11 @@ class Leg:
             stream = layer.decode(data)
         except TlsError:
             self._say(layer.output())
-            self._hub.broken(self)
+            if not self._hub.over:
+                self._hub.broken(self)
             return
-        self._say(layer.output())
+        if said := layer.output():
+            self._say(said)
         if stream and not self._hub.over:
             try:
                 self.other.send(stream)
@@ -231,11 +247,3 @@ class Leg:
                 self._hub.flooded(self)
             else:
                 self._loop.remove_reader(self.other.socket)
-
-    def _drained(self) -> None:
-        self._hub.moved()
-        self.other._go_on()
-        self._hub.finished()
-
-    def _send_failed(self, _error: OSError) -> None:
-        self._hub.send_failed(self)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
 from enum import Enum
+from typing import Protocol
 
 from proxy.layer import Buffer
 
@@ -22,22 +22,38 @@ class OutletState(Enum):
     FINISHED = "finished"
 
 
+class Feeder(Protocol):
+    """Who feeds an outlet."""
+
+    def drained(self) -> None:
+        """The outlet is empty again after it was blocked."""
+
+    def send_failed(self) -> None:
+        """The socket takes no more."""
+
+
+class _Nobody:
+    """The feeder of an outlet that is closed."""
+
+    def drained(self) -> None:
+        """Never mind."""
+
+    def send_failed(self) -> None:
+        """Never mind."""
+
+
+_NOBODY = _Nobody()
+
+
 class Outlet:
-    """Sends to one socket. Calls `on_drained` when empty again after it was blocked, `on_failed` when it cannot."""
+    """Sends to one socket."""
 
-    __slots__ = ("_held", "_loop", "_on_drained", "_on_failed", "_socket", "sent", "state")
+    __slots__ = ("_feeder", "_held", "_loop", "_socket", "sent", "state")
 
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        sock: socket.socket,
-        on_drained: Callable[[], None],
-        on_failed: Callable[[OSError], None],
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, feeder: Feeder) -> None:
         self._loop = loop
         self._socket = sock
-        self._on_drained = on_drained
-        self._on_failed = on_failed
+        self._feeder = feeder
         self._held: memoryview | None = None
         self.sent = 0  # bytes the kernel has taken
         self.state = OutletState.OPEN
@@ -61,8 +77,8 @@ class Outlet:
             taken = self._socket.send(data)
         except (BlockingIOError, InterruptedError):
             taken = 0
-        except OSError as error:
-            self._on_failed(error)
+        except OSError:
+            self._feeder.send_failed()
             return
         self.sent += taken
         if taken < len(data):
@@ -78,7 +94,8 @@ class Outlet:
                 self._send_fin()
 
     def close(self) -> None:
-        """Forget what is held; the socket itself is closed by its owner."""
+        """Forget what is held, and the feeder; the socket itself is closed by its owner."""
+        self._feeder = _NOBODY
         if self._held is not None:
             self._held = None
             self._loop.remove_writer(self._socket)
@@ -89,8 +106,8 @@ class Outlet:
             taken = self._socket.send(self._held)
         except (BlockingIOError, InterruptedError):
             return
-        except OSError as error:
-            self._on_failed(error)
+        except OSError:
+            self._feeder.send_failed()
             return
         self.sent += taken
         if taken < len(self._held):
@@ -100,11 +117,11 @@ class Outlet:
         self._loop.remove_writer(self._socket)
         if self.state is OutletState.FINISHING:
             self._send_fin()
-        self._on_drained()
+        self._feeder.drained()
 
     def _send_fin(self) -> None:
         self.state = OutletState.FINISHED
         try:
             self._socket.shutdown(socket.SHUT_WR)
-        except OSError as error:
-            self._on_failed(error)
+        except OSError:
+            self._feeder.send_failed()

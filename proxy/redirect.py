@@ -116,7 +116,7 @@ class Redirect:
         self._started = service.loop.time()
         self.account = Account(service.name, client, id=next(service.ids))
         service.sessions.add(self)
-        service.metrics.active.inc()
+        service.metrics.begun()
         self._task = service.loop.create_task(self._run())
         self._task.add_done_callback(self._ended)
 
@@ -294,8 +294,7 @@ class Redirect:
         service.metrics.to_client.inc(account.to_client)
         service.sessions.discard(self)
         service.limits.release(self._counted_for)
-        service.metrics.active.dec()
-        service.metrics.outcomes[outcome].inc()
+        service.metrics.over(outcome)
         if service.access_log is not None:
             service.access_log.write(account, outcome, service.loop.time() - self._started)
 

@@ -27,7 +27,7 @@ import socket
 from collections.abc import Callable
 
 from proxy.errors import Outcome
-from proxy.layer import Layer
+from proxy.layer import Buffer, Layer
 from proxy.leg import Leg
 
 READ_SIZE = 256 << 10  # bytes read from a socket at once, and so what a direction holds at most (beside TLS framing)
@@ -52,6 +52,7 @@ class Relay:
         "_last",
         "_loop",
         "_on_end",
+        "_sent",
         "_timer",
         "_truncated",
         "over",
@@ -73,6 +74,7 @@ class Relay:
         self._backend = Leg(self, loop, *backend, buffer, MAX_HELD)
         self._client.other, self._backend.other = self._backend, self._client
         self._truncated = False  # by the backend
+        self._sent = 0, 0  # once over, to the backend and to the client
         self.over = False
         self._last = loop.time()
         self._timer = loop.call_later(idle_timeout, self._on_timer)
@@ -80,18 +82,19 @@ class Relay:
     @property
     def bytes_to_backend(self) -> int:
         """Bytes that the backend's kernel socket has taken."""
-        return self._backend.outlet.sent
+        return self._sent[0] if self.over else self._backend.outlet.sent
 
     @property
     def bytes_to_client(self) -> int:
         """Bytes that the client's kernel socket has taken."""
-        return self._client.outlet.sent
+        return self._sent[1] if self.over else self._client.outlet.sent
 
-    def start(self, to_backend: bytes = b"", to_client: bytes = b"") -> None:
+    def start(self, to_backend: Buffer = b"", to_client: Buffer = b"") -> None:
         """Begin. `to_backend` (a PROXY header) and `to_client` (handshake bytes) go first, as they are."""
-        self._backend.give(to_backend)
-        self._client.give(to_client)
-        for leg in (self._backend, self._client):
+        backend, client = self._backend, self._client
+        backend.give(to_backend)
+        client.give(to_client)
+        for leg in (backend, client):
             if not self.over:
                 leg.start()
 
@@ -105,8 +108,9 @@ class Relay:
 
     def heard_end(self, leg: Leg) -> None:
         """See Hub."""
-        leg.other.finish()
-        self._told(leg.other)
+        other = leg.other
+        other.finish()
+        self._told(other)
 
     def heard_truncation(self, leg: Leg) -> None:
         """See Hub."""
@@ -116,9 +120,9 @@ class Relay:
             else:
                 self._end(Outcome.TRUNCATED_BY_CLIENT, reset_backend=True)
         else:
-            self._truncated = True
-            leg.other.cut_short()
-            self._told(leg.other)
+            self._truncated, other = True, leg.other
+            other.cut_short()
+            self._told(other)
 
     def broken(self, leg: Leg) -> None:
         """See Hub."""
@@ -144,11 +148,12 @@ class Relay:
         """See Hub. What a backend said before is still to be had: an early "too large" answer, say."""
         if leg is self._backend:
             leg.drain_socket()
-        self.failed(leg)
+        if not self.over:
+            self.failed(leg)
 
     def finished(self) -> None:
         """See Hub."""
-        if self._is_delivered():
+        if not self.over and self._is_delivered():
             if self._truncated:
                 self._end(Outcome.TRUNCATED_BY_BACKEND, reset_backend=not self._client.ended)
             elif self._backend.told:
@@ -183,6 +188,10 @@ class Relay:
             return
         self.over = True
         self._timer.cancel()
-        self._client.close(abruptly=reset_client)
-        self._backend.close(abruptly=reset_backend)
+        client, backend = self._client, self._backend
+        client.close(abruptly=reset_client)
+        backend.close(abruptly=reset_backend)
+        self._sent = backend.outlet.sent, client.outlet.sent
         self._on_end(outcome)
+        # Without circles among them, they and all that they hold are gone before the next connection is served.
+        del self._client, self._backend, client.other, backend.other

@@ -30,15 +30,15 @@ class EngineClient(MemoryClient):
         self.engine.receive(data)
 
     def read(self) -> bytes:
-        data = self.engine.decode(b"")
+        data = bytes(self.engine.decode(b""))
         self.closed = self.engine.ended
         return data
 
     def write(self, data: bytes) -> bytes:
-        return self.engine.encode(data)
+        return bytes(self.engine.encode(data))
 
     def close(self) -> bytes:
-        return self.engine.close()
+        return bytes(self.engine.close())
 
 
 class Ends(NamedTuple):
