@@ -23,8 +23,10 @@ format: $(VENV)/.dev ## let ruff put the code in order
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: packages $(VENV)/.dev ## compare with nginx in one run
-	$(BIN)/python -m benchmarks
+bench: $(VENV)/.bench ## compare with the peers in one run; CASES="download idle" PEERS="nginx haproxy" ROUNDS=5 JSON=FILE choose
+	@./benchmarks/system-packages
+	$(BIN)/python -m benchmarks $(if $(CASES),--cases $(CASES)) $(if $(PEERS),--peers $(PEERS)) \
+	  $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(JSON),--json $(JSON))
 
 packages: ## install the servers and tools that end-to-end tests talk to
 	@./tests/support/system-packages
@@ -43,6 +45,10 @@ $(VENV)/.run: $(VENV)/.venv pyproject.toml constraints.txt
 $(VENV)/.dev: $(VENV)/.venv pyproject.toml constraints.txt
 	@$(BIN)/pip install --quiet --editable '.[dev]'
 	@touch $@ $(VENV)/.run
+
+$(VENV)/.bench: $(VENV)/.dev
+	@$(BIN)/pip install --quiet --editable '.[bench]'
+	@touch $@
 
 clean: ## remove the environment and the tools' caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,36 @@
+"""The figures that are measured: name in JSON, words for people, unit, and decimals that mean something."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Figure(NamedTuple):
+    """One kind of figure."""
+
+    words: str
+    unit: str
+    more_is_better: bool = False
+
+
+FIGURES = {
+    "cpu_us": Figure("server CPU", "us"),
+    "cpu_s_per_gb": Figure("server CPU", "s/GB"),
+    "kb_per_connection": Figure("memory per connection", "KB"),
+    "ready_s": Figure("time to ready", "s"),
+    "p99_ratio": Figure("p99 during the swap by p99 before", ""),
+    "cpu_ratio": Figure("server CPU, two workers by one", ""),
+    "resumed_percent": Figure("resumed", "%", more_is_better=True),
+    "mb_per_s": Figure("throughput", "MB/s", more_is_better=True),
+    "rate": Figure("rate", "/s", more_is_better=True),
+    "p50_ms": Figure("p50", "ms"),
+    "p99_ms": Figure("p99", "ms"),
+    "peak_mb": Figure("peak memory", "MB"),
+}
+
+
+def shown(name: str, value: float) -> str:
+    """A value with its unit, to three digits."""
+    unit = FIGURES[name].unit
+    digits = f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return f"{digits} {unit}".rstrip()
