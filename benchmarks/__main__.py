@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import resource
+import signal
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from typing import TypeVar
 
 from rich.console import Console
 
-from benchmarks import cores, report, results
+from benchmarks import charts, cores, report, results
 from benchmarks.cases.every import CASES
 from benchmarks.effort import Effort
 from benchmarks.peers.every import PEERS
@@ -32,18 +33,34 @@ def main() -> None:
             console.print(f"{case.name:22} {case.title}", highlight=False)
         console.print(f"peers: {' '.join(PEERS)}", highlight=False)
         return
-    cases, peers = _chosen(CASES, arguments.cases), _chosen(PEERS, arguments.peers)
-    cores.pin_load()
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    with tempfile.TemporaryDirectory(prefix="snigate-bench-") as directory, Stage(Path(directory), Effort()) as stage:
-        found = run(stage, cases, peers, arguments.rounds, lambda text: print(text, file=sys.stderr, flush=True))
-    if arguments.json is not None:
-        results.save(found, arguments.json)
+    found = _measured(arguments) if arguments.again is None else results.load(arguments.again)
     for table in report.tables(found):
         console.print(table)
     for line in report.remarks(found):
         console.print(line, highlight=False, soft_wrap=True)
+    if arguments.charts is not None:
+        for path in charts.draw(found, arguments.charts):
+            console.print(f"{path}", highlight=False)
+
+
+def _measured(arguments: argparse.Namespace) -> results.Results:
+    cases, peers = _chosen(CASES, arguments.cases), _chosen(PEERS, arguments.peers)
+    cores.pin_load()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))  # so that the servers are stopped
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    with tempfile.TemporaryDirectory(prefix="snigate-bench-") as directory, Stage(Path(directory), Effort()) as stage:
+        return run(stage, cases, peers, arguments.rounds, _say, lambda found: _keep(found, arguments.json))
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _keep(found: results.Results, path: Path | None) -> None:
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        results.save(found, path)
 
 
 def _arguments() -> argparse.Namespace:
@@ -52,6 +69,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--peers", nargs="*", metavar="PEER", help="names from --list; absent: all")
     parser.add_argument("--rounds", type=int, default=5, help="how often each peer takes its turn (default 5)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="store the results")
+    parser.add_argument("--charts", type=Path, metavar="DIR", help="draw the results as PNG files")
+    parser.add_argument("--from", dest="again", type=Path, metavar="FILE", help="show stored results, measure nothing")
     parser.add_argument("--list", action="store_true", help="list cases and peers")
     return parser.parse_args()
 

@@ -48,7 +48,8 @@ def _configuration(directory: Path, certificate: Path, made: Backend) -> str:
         f"{nginx.head(directory)}http {{\naccess_log off; sendfile on; tcp_nodelay on; open_file_cache max=10;\n"
         f"keepalive_timeout 1h; keepalive_requests 1000000000; {nginx.temporary(directory)}"
         f"client_max_body_size 0; client_body_buffer_size {MEGABYTES + 1}m;\n"
-        f"ssl_certificate {certificate}; ssl_certificate_key {certificate};\nserver {{\n"
+        f"ssl_certificate {certificate}; ssl_certificate_key {certificate};\n"
+        "ssl_protocols TLSv1.2 TLSv1.3;\nserver {\n"
         f"listen 127.0.0.1:{made.plain} backlog=4096; listen 127.0.0.1:{made.tls} ssl backlog=4096;\n"
         f'root {directory}; location = /short {{ return 200 "{SHORT_ANSWER.decode().strip()}\\n"; }}\n'
         "location = /upload { proxy_pass_request_body off; proxy_set_header Content-Length 0; proxy_method GET;\n"

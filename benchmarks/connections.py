@@ -17,7 +17,9 @@ from OpenSSL import SSL
 from benchmarks import client
 from benchmarks.backend import SHORT, SHORT_ANSWER
 
-PATIENCE = 120.0  # seconds that a load may take at most
+PATIENCE = 20.0  # seconds in which something has to happen
+# Says, by the connections begun and the seconds passed, in how many seconds the next is due; None: there is none.
+Due = Callable[[int, float], float | None]
 
 
 @dataclass(frozen=True)
@@ -99,28 +101,31 @@ class Load:
         self._session: SSL.Session | None = None
         self._open: dict[int, Connection] = {}
         self._epoll = select.epoll()
+        self._progress = time.perf_counter()
 
-    def run(self, more: Callable[[int], bool]) -> Outcome:
-        """Connect again and again as long as `more(connections begun)`; wait for the last answer."""
+    def count(self, connections: int) -> Outcome:
+        """This many; one alone before them where they need its session."""
+        if self._offer.resume and self._session is None and connections:
+            self.run(lambda begun, _: 0.0 if begun < 1 else None)
+        return self.run(lambda begun, _: 0.0 if begun < connections else None)
+
+    def run(self, due: Due) -> Outcome:
+        """Begin connections when they are due, and wait for the last answer."""
         outcome, begun, began = Outcome(), 0, time.perf_counter()
         while True:
-            while len(self._open) < self._in_flight and more(begun):
+            wait = due(begun, time.perf_counter() - began)
+            if wait == 0 and len(self._open) < self._in_flight:
                 begun += 1
                 self._begin(outcome)
-            if not self._open:
+                continue
+            if wait is None and not self._open:
                 break
-            if time.perf_counter() - began > PATIENCE:
-                raise TimeoutError(f"{len(self._open)} connections did not end within {PATIENCE:g} s")
-            for descriptor, _ in self._epoll.poll(1.0):
+            if self._open and time.perf_counter() - self._progress > PATIENCE:
+                raise TimeoutError(f"{len(self._open)} connections came no further within {PATIENCE:g} s")
+            for descriptor, _ in self._epoll.poll(min(wait or 1.0, 1.0)):
                 self._advance(self._open[descriptor], outcome)
         outcome.seconds = time.perf_counter() - began
         return outcome
-
-    def count(self, connections: int) -> Outcome:
-        """This many; the first ones alone where they are needed for their sessions."""
-        if self._offer.resume and self._session is None:
-            self.run(lambda begun: begun < 1)
-        return self.run(lambda begun: begun < connections)
 
     def _begin(self, outcome: Outcome) -> None:
         try:
@@ -134,6 +139,7 @@ class Load:
         self._advance(made, outcome)
 
     def _advance(self, one: Connection, outcome: Outcome) -> None:
+        self._progress = time.perf_counter()
         try:
             if not one.advance():
                 return

@@ -16,5 +16,8 @@ class Effort:
     request_connections: int = 32
     idle: int = 2000
     idle_measured: int = 1000  # those whose memory is measured
-    swap_seconds: float = 8.0
-    start_patience: float = 120.0
+    swap_certificates: int = 10_000
+    swap_before: float = 3.0  # seconds of load before a swap
+    swap_patience: float = 60.0
+    swap_rate: float = 250.0  # handshakes a second
+    start_patience: float = 120.0  # seconds

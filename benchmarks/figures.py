@@ -18,7 +18,10 @@ FIGURES = {
     "cpu_s_per_gb": Figure("server CPU", "s/GB"),
     "kb_per_connection": Figure("memory per connection", "KB"),
     "ready_s": Figure("time to ready", "s"),
-    "p99_ratio": Figure("p99 during the swap by p99 before", ""),
+    "p99_during_ms": Figure("p99 during the swap", "ms"),
+    "p99_before_ms": Figure("p99 before", "ms"),
+    "served_s": Figure("time until it is served", "s"),
+    "failed": Figure("failed connections", ""),
     "cpu_ratio": Figure("server CPU, two workers by one", ""),
     "resumed_percent": Figure("resumed", "%", more_is_better=True),
     "mb_per_s": Figure("throughput", "MB/s", more_is_better=True),
@@ -26,6 +29,7 @@ FIGURES = {
     "p50_ms": Figure("p50", "ms"),
     "p99_ms": Figure("p99", "ms"),
     "peak_mb": Figure("peak memory", "MB"),
+    "largest_mb": Figure("memory of the largest process", "MB"),
 }
 
 

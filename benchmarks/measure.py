@@ -27,11 +27,11 @@ class Meter:
 def metered(running: Running) -> Iterator[Meter]:
     """CPU and peak memory of all the server's processes during the block."""
     meter = Meter()
-    before = process_tree.cpu(running.pid)
+    before = running.cpu()
     with process_tree.PeakMemory(running.pid) as peak:
         yield meter
         time.sleep(SETTLE)
-    meter.cpu = process_tree.cpu(running.pid) - before
+    meter.cpu = running.cpu() - before
     meter.peak = peak.bytes
 
 

@@ -22,6 +22,7 @@ class CaseResult(msgspec.Struct, kw_only=True):
     name: str
     title: str
     figure: str
+    chart: str  # cases of one chart are drawn together
     peers: dict[str, PeerResult] = msgspec.field(default_factory=dict)
 
 

@@ -20,9 +20,10 @@ from benchmarks.server import StartError
 from benchmarks.stage import Stage, Wanted, target
 
 Say = Callable[[str], None]
+Keep = Callable[[Results], None]  # is given what there is after each case
 
 
-def run(stage: Stage, cases: Sequence[Case], peers: Sequence[Peer], rounds: int, say: Say) -> Results:
+def run(stage: Stage, cases: Sequence[Case], peers: Sequence[Peer], rounds: int, say: Say, keep: Keep) -> Results:
     """Everything that was asked for; a peer that is missing or does not start is left out."""
     results = Results(
         date=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -38,6 +39,7 @@ def run(stage: Stage, cases: Sequence[Case], peers: Sequence[Peer], rounds: int,
     for case in cases:
         say(f"{case.name}: {case.title}")
         results.cases.append(_played(stage, case, present, rounds, say))
+        keep(results)
     return results
 
 
@@ -57,7 +59,7 @@ def _is_present(stage: Stage, peer: Peer, results: Results) -> bool:
 
 
 def _played(stage: Stage, case: Case, peers: Sequence[Peer], rounds: int, say: Say) -> CaseResult:
-    result = CaseResult(name=case.name, title=case.title, figure=case.figure)
+    result = CaseResult(name=case.name, title=case.title, figure=case.figure, chart=case.chart)
     for peer in peers:
         if case.alone and peer.name != "snigate":
             continue
@@ -78,7 +80,7 @@ def _take_turn(stage: Stage, case: Case, peer: Peer, result: PeerResult) -> None
     try:
         result.samples.append(case.run(stage, peer))
     except (StartError, NotAbleError, OSError, RuntimeError, SSL.Error, subprocess.SubprocessError) as error:
-        result.note = str(error) or repr(error)
+        result.note = " ".join((str(error) or repr(error)).split())
 
 
 def _commit() -> str:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks import process_tree
 from benchmarks.cores import pinned
 from benchmarks.peers.peer import Peer, Site
 
@@ -28,6 +29,10 @@ class Running:
     peer: Peer
     site: Site
     pid: int
+
+    def cpu(self) -> float:
+        """Seconds of CPU that its processes have used so far."""
+        return process_tree.cpu(self.pid)
 
 
 @contextmanager

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+from OpenSSL import SSL
+
 from benchmarks import certificates
 from benchmarks.backend import Backend, backend
-from benchmarks.connections import Target
+from benchmarks.client import Offer
+from benchmarks.connections import Target, probe
 from benchmarks.cores import LOAD_CORE, SERVER_CORE
 from benchmarks.effort import Effort
 from benchmarks.peers.peer import Peer, Site
-from benchmarks.server import Running, serving
+from benchmarks.server import Running, StartError, serving
 from tests.support.pki import Authority
 from tests.support.ports import free_port
+
+QUIET = 0.5  # seconds with next to no CPU used, after which a start is over
 
 
 @dataclass(frozen=True)
@@ -99,13 +105,34 @@ class Stage:
         """The case's server, started when first asked for."""
         key = (peer.name, wanted)
         if key not in self._running:
-            self._running[key] = self._case.enter_context(self.fresh(peer, wanted))
+            patience = self.effort.start_patience
+            self._running[key] = self._case.enter_context(self.fresh(peer, wanted, patience))
+            settled(self._running[key], patience)
         return self._running[key]
 
     def clear(self) -> None:
         """Stop the case's servers."""
         self._running.clear()
         self._case.close()
+
+
+def settled(running: Running, patience: float = 30.0) -> None:
+    """Wait until a client is served, and what a start does beside that has ended."""
+    deadline = time.monotonic() + patience
+    name = running.site.files[0].stem
+    while True:
+        try:
+            probe(target(running, name), Offer())
+            break
+        except (OSError, SSL.Error) as error:
+            if time.monotonic() > deadline:
+                raise StartError(f"{running.peer.name} served no client within {patience:g} s: {error!r}") from error
+            time.sleep(0.05)
+    used, since = running.cpu(), time.monotonic()
+    while time.monotonic() < min(deadline, since + QUIET):
+        time.sleep(0.05)
+        if running.cpu() - used > 0.02:
+            used, since = running.cpu(), time.monotonic()
 
 
 def target(running: Running, name: str = certificates.NAME) -> Target:

@@ -17,10 +17,10 @@ class Case:
     name: str
     title: str
     figure: str
+    chart: str  # cases with the same figure and chart are drawn together
     run: Callable[[Stage, Peer], Sample]  # one round
     needs: Ability | None = None
     alone: bool = False  # of interest for snigate only
-    fresh: bool = False  # starts and stops its servers itself
 
 
 class NotAbleError(Exception):

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from benchmarks.cases import handshakes, idle, transfers
+from benchmarks.cases import handshakes, idle, starts, swap, transfers
 
-CASES = {case.name: case for module in (handshakes, transfers, idle) for case in module.CASES}
+CASES = {case.name: case for module in (handshakes, transfers, idle, starts, swap) for case in module.CASES}

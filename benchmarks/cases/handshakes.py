@@ -19,6 +19,13 @@ def handshakes(stage: Stage, peer: Peer, *, offer: Offer, wanted: Wanted = Wante
     return measured(stage, stage.running(peer, wanted), offer)
 
 
+def two_workers(stage: Stage, peer: Peer) -> Sample:
+    """Two workers on both cores, the load beside them, and how their CPU compares with one worker's on its own core."""
+    one = measured(stage, stage.running(peer, Wanted()), Offer())
+    two = measured(stage, stage.running(peer, Wanted(workers=2)), Offer())
+    return {**two, "cpu_ratio": two["cpu_us"] / one["cpu_us"]}
+
+
 def with_idle(stage: Stage, peer: Peer) -> Sample:
     """The same, while many other connections are open and idle."""
     running = stage.running(peer, Wanted())
@@ -33,7 +40,8 @@ def with_idle(stage: Stage, peer: Peer) -> Sample:
 def measured(stage: Stage, running: Running, offer: Offer) -> Sample:
     """One load of handshakes against a running server."""
     load = Load(target(running), offer, stage.effort.in_flight)
-    load.count(1 if offer.resume else 0)
+    if offer.resume:
+        load.count(1)
     with metered(running) as meter:
         outcome = load.count(stage.effort.handshakes)
     return sample(outcome, stage.effort.handshakes, meter.cpu, meter.peak)
@@ -43,17 +51,18 @@ def sample(outcome: Outcome, count: int, cpu: float, peak: int) -> Sample:
     """The figures of `count` handshakes."""
     if outcome.failures:
         raise NotAbleError(f"{len(outcome.failures)} of {count} connections failed: {outcome.failures[0]}")
+    resumed = {"resumed_percent": 100 * outcome.resumed / count} if outcome.resumed else {}
     return {
         "cpu_us": cpu / count * 1e6,
         "rate": count / outcome.seconds,
         **latencies(outcome.latencies),
         "peak_mb": peak / 1e6,
-        "resumed_percent": 100 * outcome.resumed / count,
+        **resumed,
     }
 
 
 def _case(name: str, title: str, offer: Offer, wanted: Wanted, needs: Ability | None = None) -> Case:
-    return Case(name, title, "cpu_us", partial(handshakes, offer=offer, wanted=wanted), needs)
+    return Case(name, title, "cpu_us", "handshakes", partial(handshakes, offer=offer, wanted=wanted), needs)
 
 
 _EC, _RSA = Wanted(), Wanted("rsa-2048")
@@ -67,5 +76,22 @@ CASES = [
     _case("rsa-tls12", "full handshake, RSA-2048, TLS 1.2, X25519", _TLS12, _RSA),
     _case("hybrid", "full handshake, ECDSA P-256, TLS 1.3, X25519MLKEM768", _HYBRID, _EC, Ability.HYBRID_KEY_EXCHANGE),
     _case("resumed", "resumed handshake, TLS 1.3, X25519", Offer(resume=True), _EC),
-    Case("busy-idle", "full handshake while 2,000 connections are idle", "cpu_us", with_idle),
+    Case("busy-idle", "full handshake while 2,000 connections are idle", "cpu_us", "handshakes", with_idle),
+    Case("two-workers", "full handshake, two workers", "cpu_us", "two-workers", two_workers, Ability.TWO_WORKERS),
+    Case(
+        "resumed-two-workers",
+        "resumed by any of two workers",
+        "resumed_percent",
+        "resumed",
+        partial(handshakes, offer=Offer(resume=True), wanted=Wanted(workers=2)),
+        Ability.TWO_WORKERS,
+    ),
+    Case(
+        "passthrough",
+        "connection passed through by its server name",
+        "cpu_us",
+        "passthrough",
+        partial(handshakes, offer=Offer(), wanted=Wanted(passthrough=True)),
+        Ability.PASSTHROUGH,
+    ),
 ]

@@ -11,13 +11,14 @@ from benchmarks.client import Offer
 from benchmarks.connections import Load, hold
 from benchmarks.measure import SETTLE, Sample
 from benchmarks.peers.peer import Ability, Peer
-from benchmarks.stage import Stage, Wanted, target
+from benchmarks.stage import Stage, Wanted, settled, target
 
 
 def idle(stage: Stage, peer: Peer, *, offer: Offer) -> Sample:
     """A server of its own; a few connections before, so that what the first ones bring is not counted."""
     count = stage.effort.idle_measured
     with stage.fresh(peer, Wanted()) as running:
+        settled(running)
         Load(target(running), offer).count(100)
         time.sleep(SETTLE)
         before = sum(process_tree.memory(running.pid).values())
@@ -31,13 +32,13 @@ def idle(stage: Stage, peer: Peer, *, offer: Offer) -> Sample:
 
 _HYBRID = Offer(group="X25519MLKEM768")
 CASES = [
-    Case("idle", "idle connection, X25519", "kb_per_connection", partial(idle, offer=Offer()), fresh=True),
+    Case("idle", "idle connection, X25519", "kb_per_connection", "idle", partial(idle, offer=Offer())),
     Case(
         "idle-hybrid",
         "idle connection, X25519MLKEM768",
         "kb_per_connection",
+        "idle",
         partial(idle, offer=_HYBRID),
         Ability.HYBRID_KEY_EXCHANGE,
-        fresh=True,
     ),
 ]

@@ -12,7 +12,7 @@ from benchmarks.cases.case import Case
 from benchmarks.certificates import NAME
 from benchmarks.client import CIPHERSUITES
 from benchmarks.measure import Sample, latencies, metered
-from benchmarks.peers.peer import Peer
+from benchmarks.peers.peer import Ability, Peer
 from benchmarks.stage import Stage, Wanted
 
 _PATIENCE = 120.0  # seconds
@@ -72,11 +72,27 @@ def _answered(log: Path) -> list[float]:
 def _call(command: list[str]) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE)
     if done.returncode:
-        raise RuntimeError(f"{command[0]} ended with {done.returncode}: {done.stderr.strip()[-200:]}")
+        raise RuntimeError(f"{command[0]} ended with {done.returncode}: {_complaint(done.stderr)}")
+
+
+def _complaint(text: str) -> str:
+    """The last line that says something, not the progress."""
+    lines = (
+        [line for line in text.splitlines() if line.startswith("curl: ")] or text.splitlines() or ["it said nothing"]
+    )
+    return lines[-1]
 
 
 CASES = [
-    Case("download", "100 MiB download, four at a time", "cpu_s_per_gb", partial(transfer, up=False)),
-    Case("upload", "100 MiB upload, four at a time", "cpu_s_per_gb", partial(transfer, up=True)),
-    Case("keep-alive", "10 KB request, 32 connections kept alive", "cpu_us", requests),
+    Case("download", "100 MiB download, four at a time", "cpu_s_per_gb", "transfers", partial(transfer, up=False)),
+    Case("upload", "100 MiB upload, four at a time", "cpu_s_per_gb", "transfers", partial(transfer, up=True)),
+    Case("keep-alive", "10 KB request, 32 connections kept alive", "cpu_us", "requests", requests),
+    Case(
+        "passthrough-download",
+        "100 MiB download passed through, four at a time",
+        "cpu_s_per_gb",
+        "transfers",
+        partial(transfer, up=False, wanted=Wanted(passthrough=True)),
+        Ability.PASSTHROUGH,
+    ),
 ]
