@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from rich.console import Console
 
-from benchmarks import charts, cores, report, results
+from benchmarks import cores, drawing, report, results
 from benchmarks.cases.every import CASES
 from benchmarks.effort import Effort
 from benchmarks.peers.every import PEERS
@@ -39,7 +39,7 @@ def main() -> None:
     for line in report.remarks(found):
         console.print(line, highlight=False, soft_wrap=True)
     if arguments.charts is not None:
-        for path in charts.draw(found, arguments.charts):
+        for path in drawing.draw(found, arguments.charts):
             console.print(f"{path}", highlight=False)
 
 

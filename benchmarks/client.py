@@ -21,6 +21,10 @@ class Offer:
     group: str = "X25519"
     resume: bool = False
 
+    def agrees(self, found: Negotiated) -> bool:
+        """Whether it is what was offered first; only groups leave a choice, in TLS 1.2."""
+        return found.group.lower() == self.group.partition(":")[0].lower()
+
 
 @dataclass(frozen=True)
 class Negotiated:

@@ -12,10 +12,10 @@ class Effort:
     handshakes: int = 1500
     in_flight: int = 32
     transfers: int = 4  # of 100 MiB, at the same time
-    requests: int = 20_000
+    requests: int = 60_000  # so many that the handshakes before them are about 1 % of the CPU
     request_connections: int = 32
     idle: int = 2000
-    idle_measured: int = 1000  # those whose memory is measured
+    idle_measured: int = 2000  # those whose memory is measured
     swap_certificates: int = 10_000
     swap_before: float = 3.0  # seconds of load before a swap
     swap_patience: float = 60.0

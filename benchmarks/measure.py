@@ -20,6 +20,7 @@ class Meter:
     """Filled in when the block has ended."""
 
     cpu: float = 0.0  # seconds
+    busiest: float = 0.0  # seconds of CPU that the busiest thread used
     peak: int = 0  # bytes
 
 
@@ -27,11 +28,13 @@ class Meter:
 def metered(running: Running) -> Iterator[Meter]:
     """CPU and peak memory of all the server's processes during the block."""
     meter = Meter()
-    before = running.cpu()
+    before, threads = running.cpu(), process_tree.cpu_by_thread(running.pid)
     with process_tree.PeakMemory(running.pid) as peak:
         yield meter
         time.sleep(SETTLE)
     meter.cpu = running.cpu() - before
+    after = process_tree.cpu_by_thread(running.pid)
+    meter.busiest = max(used - threads.get(thread, 0.0) for thread, used in after.items())
     meter.peak = peak.bytes
 
 

@@ -25,7 +25,12 @@ def pids(root: int) -> Iterator[int]:
 
 def cpu(root: int) -> float:
     """Seconds of CPU, user and system, used so far, those of ended and reaped children included."""
-    return sum(_cpu(pid) for pid in pids(root))
+    return sum(_cpu(Path(f"/proc/{pid}"), reaped=True) for pid in pids(root))
+
+
+def cpu_by_thread(root: int) -> dict[int, float]:
+    """Seconds of CPU of each thread that lives."""
+    return {int(task.name): _cpu(task) for pid in pids(root) for task in _tasks(pid)}
 
 
 def memory(root: int) -> dict[int, int]:
@@ -69,12 +74,12 @@ def _tasks(pid: int) -> list[Path]:
         return []
 
 
-def _cpu(pid: int) -> float:
+def _cpu(entry: Path, *, reaped: bool = False) -> float:
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        fields = (entry / "stat").read_text().rpartition(")")[2].split()
     except OSError:
         return 0.0
-    return sum(int(field) for field in fields[11:15]) * _TICK
+    return sum(int(field) for field in fields[11 : 15 if reaped else 13]) * _TICK
 
 
 def _pss(pid: int) -> int | None:

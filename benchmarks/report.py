@@ -4,18 +4,35 @@ from __future__ import annotations
 
 from rich.table import Table
 
+from benchmarks.charts import overview
 from benchmarks.figures import FIGURES, shown
 from benchmarks.results import CaseResult, Results, ratio, summary
 
 
 def tables(results: Results) -> list[Table]:
-    """One for each case, a row for each peer."""
-    return [_table(case) for case in results.cases]
+    """One for each case, a row for each peer; then the ratios of all."""
+    return [*(_table(case) for case in results.cases), *_overview(results)]
+
+
+def _overview(results: Results) -> list[Table]:
+    compared = overview(results)
+    peers = [peer for peer in results.versions if any(peer in one.ratios for one in compared)]
+    if not peers:
+        return []
+    made = Table(title="snigate / peer, less is better", title_justify="left", title_style="bold")
+    made.add_column("case")
+    made.add_column("figure")
+    for peer in peers:
+        made.add_column(peer, justify="right")
+    for one in compared:
+        cells = (f"{one.ratios[peer]:.2f}" if peer in one.ratios else "-" for peer in peers)
+        made.add_row(one.title, FIGURES[one.figure].words, *cells)
+    return [made]
 
 
 def _table(case: CaseResult) -> Table:
     beside = [name for name in FIGURES if name != case.figure and _is_measured(case, name)]
-    made = Table(title=f"{case.name}: {case.title}", title_justify="left", title_style="bold")
+    made = Table(title=f"{case.name}: {case.title} ({_rounds(case)})", title_justify="left", title_style="bold")
     made.add_column("server")
     for words in (
         FIGURES[case.figure].words,
@@ -38,6 +55,11 @@ def _table(case: CaseResult) -> Table:
             *("" if one is None else shown(name, one.median) for name, one in zip(beside, others, strict=True)),
         )
     return made
+
+
+def _rounds(case: CaseResult) -> str:
+    count = max((len(result.samples) for result in case.peers.values()), default=0)
+    return f"{count} round{'' if count == 1 else 's'}"
 
 
 def _is_measured(case: CaseResult, figure: str) -> bool:

@@ -66,6 +66,7 @@ def _played(stage: Stage, case: Case, peers: Sequence[Peer], rounds: int, say: S
         lacks = case.needs is not None and case.needs not in peer.abilities
         result.peers[peer.name] = PeerResult(note=f"it has no {case.needs.value}" if lacks and case.needs else None)
     try:
+        rounds = min(rounds, case.most_rounds or rounds)
         for number in range(rounds):
             say(f"  round {number + 1} of {rounds}")
             for peer in peers:
@@ -84,7 +85,7 @@ def _take_turn(stage: Stage, case: Case, peer: Peer, result: PeerResult) -> None
 
 
 def _commit() -> str:
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--exclude=*"]
     return subprocess.run(command, capture_output=True, text=True).stdout.strip() or "unknown"
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,18 +59,21 @@ def listening(
                     raise StartError(f"{name} ended at once: {_last_line(log)}")
                 if time.monotonic() > deadline:
                     raise StartError(f"{name} did not accept within {patience:g} s")
-                time.sleep(0.02)
+                time.sleep(0.005)
             yield process.pid
         finally:
             _stop(process)
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
+    below = list(process_tree.pids(process.pid))
     process.terminate()
     try:
         process.wait(STOP_PATIENCE)
     except subprocess.TimeoutExpired:
-        process.kill()
+        for pid in below:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def _accepts(port: int) -> bool:

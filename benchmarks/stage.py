@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -34,6 +36,7 @@ class Wanted:
     count: int = 1  # certificates
     workers: int = 1
     passthrough: bool = False
+    replaced: bool = False  # certificates will be: the server needs files of its own
 
 
 class Stage:
@@ -84,11 +87,14 @@ class Stage:
     def site(self, peer: Peer, wanted: Wanted) -> Site:
         """A site on a free port, in a new directory."""
         backend_port = self._backend.tls if wanted.passthrough else self._backend.plain
+        directory, files = self._directory / f"{next(self._numbers)}-{peer.name}", self.certificates(wanted)
+        if wanted.replaced:
+            files = Path(shutil.copytree(files, Path(f"{directory}-certificates"), copy_function=os.link))
         return Site(
-            self._directory / f"{next(self._numbers)}-{peer.name}",
+            directory,
             free_port(),
             backend_port,
-            self.certificates(wanted),
+            files,
             free_port(),
             wanted.workers,
             wanted.passthrough,

@@ -21,6 +21,7 @@ class Case:
     run: Callable[[Stage, Peer], Sample]  # one round
     needs: Ability | None = None
     alone: bool = False  # of interest for snigate only
+    most_rounds: int | None = None  # of what takes long and varies little
 
 
 class NotAbleError(Exception):

@@ -32,12 +32,12 @@ def idle(stage: Stage, peer: Peer, *, offer: Offer) -> Sample:
 
 _HYBRID = Offer(group="X25519MLKEM768")
 CASES = [
-    Case("idle", "idle connection, X25519", "kb_per_connection", "idle", partial(idle, offer=Offer())),
+    Case("idle", "idle connection, X25519", "kb_per_connection", "memory", partial(idle, offer=Offer())),
     Case(
         "idle-hybrid",
         "idle connection, X25519MLKEM768",
         "kb_per_connection",
-        "idle",
+        "memory",
         partial(idle, offer=_HYBRID),
         Ability.HYBRID_KEY_EXCHANGE,
     ),

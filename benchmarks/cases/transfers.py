@@ -36,6 +36,7 @@ def transfer(stage: Stage, peer: Peer, *, up: bool, wanted: Wanted = Wanted()) -
     return {
         "cpu_s_per_gb": meter.cpu / gigabytes,
         "mb_per_s": gigabytes * 1000 / seconds,
+        "busy_percent": 100 * meter.cpu / seconds,
         "peak_mb": meter.peak / 1e6,
     }
 
@@ -59,6 +60,7 @@ def requests(stage: Stage, peer: Peer) -> Sample:
         "cpu_us": meter.cpu / count * 1e6,
         "rate": count / seconds,
         **latencies(taken),
+        "busy_percent": 100 * meter.cpu / seconds,
         "peak_mb": meter.peak / 1e6,
     }
 
@@ -86,7 +88,7 @@ def _complaint(text: str) -> str:
 CASES = [
     Case("download", "100 MiB download, four at a time", "cpu_s_per_gb", "transfers", partial(transfer, up=False)),
     Case("upload", "100 MiB upload, four at a time", "cpu_s_per_gb", "transfers", partial(transfer, up=True)),
-    Case("keep-alive", "10 KB request, 32 connections kept alive", "cpu_us", "requests", requests),
+    Case("keep-alive", "10 KB request, 32 connections kept alive", "cpu_us", "transfers", requests),
     Case(
         "passthrough-download",
         "100 MiB download passed through, four at a time",

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from benchmarks.charts import charts, foot
+from benchmarks.charts import charts, foot, overview
 from benchmarks.figures import shown
 from benchmarks.measure import latencies, percentile
 from benchmarks.report import remarks, tables
@@ -73,18 +73,43 @@ def test_who_was_left_out_is_said_with_the_reason() -> None:
     assert "hitch is left out: hitch is not installed" in remarks(results())
 
 
-def test_charts_gather_cases_of_one_kind_and_leave_out_who_has_no_figure() -> None:
+def test_charts_gather_cases_of_one_kind() -> None:
     handshakes, idle = charts(results())
-    assert (handshakes.name, idle.name) == ("handshakes-cpu-us", "idle-kb-per-connection")
-    assert {case: list(bars) for case, bars in handshakes.bars.items()} == {
-        "full handshake": ["snigate", "nginx"],
-        "hybrid handshake": ["snigate"],
-    }
-    assert handshakes.title == "server CPU, us (shorter is better)"
+    assert (handshakes.name, idle.name) == ("handshakes", "idle")
+    assert [panel.title for panel in handshakes.panels] == ["full handshake", "hybrid handshake"]
+    assert handshakes.panels[0].axis == "server CPU, us (less is better)"
+
+
+def test_bars_go_from_the_best_to_the_worst_and_then_to_who_could_not() -> None:
+    full, hybrid = charts(results())[0].panels
+    assert [bar.peer for bar in full.bars] == ["snigate", "nginx"]
+    assert hybrid.bars == [("snigate", (800.0, 800.0, 800.0), ""), ("nginx", None, "it has no X25519MLKEM768")]
+
+
+def test_the_longest_bar_is_the_best_where_more_is_better() -> None:
+    found = results()
+    found.cases[0].figure = "rate"
+    found.cases[0].peers["snigate"].samples = [{"rate": 100.0}]
+    assert [bar.peer for bar in charts(found)[0].panels[0].bars] == ["nginx", "snigate"]
+
+
+def test_the_overview_has_the_ratios_of_cases_that_compare() -> None:
+    (only,) = overview(results())
+    assert only.title == "full handshake"
+    assert only.ratios == pytest.approx({"nginx": 700 / 1200})
+
+
+def test_the_last_table_has_the_ratios_of_all_cases() -> None:
+    row = printed().splitlines()[-2]
+    assert [cell.strip() for cell in row.strip("│").split("│")] == ["full handshake", "server CPU", "0.58"]
+
+
+def test_a_table_says_how_many_rounds_there_were() -> None:
+    assert "hybrid: hybrid handshake (1 round)" in printed()
 
 
 def test_charts_say_date_commit_and_versions() -> None:
-    assert foot(results()).startswith("2026-01-02, commit abc1234, median and spread of 3 rounds; snigate 0.1.0")
+    assert foot(results()).startswith("2026-01-02, commit abc1234: snigate 0.1.0, nginx 1.22.1\n")
 
 
 @pytest.mark.parametrize(("value", "text"), [(1234.5, "1234 us"), (32.46, "32.5 us"), (0.0251, "0.0251 us")])

@@ -30,7 +30,17 @@ TINY = Effort(
     swap_before=0.3,
     swap_rate=50.0,
 )
-PLAYED = ("ecdsa", "hybrid", "resumed-two-workers", "passthrough", "keep-alive", "idle", "swap")
+PLAYED = (
+    "ecdsa",
+    "hybrid",
+    "resumed",
+    "two-workers",
+    "resumed-two-workers",
+    "passthrough",
+    "keep-alive",
+    "idle",
+    "swap",
+)
 
 
 def ignored(_: object) -> None:
