@@ -18,6 +18,8 @@ class Effort:
     idle_measured: int = 2000  # those whose memory is measured
     swap_certificates: int = 10_000
     swap_before: float = 3.0  # seconds of load before a swap
+    swap_after: float = 2.0  # seconds from the swap that count as "during" at least
     swap_patience: float = 60.0
     swap_rate: float = 250.0  # handshakes a second
     start_patience: float = 120.0  # seconds
+    quiet: float = 0.5  # seconds with next to no CPU used, after which a start is over

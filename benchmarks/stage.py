@@ -25,8 +25,6 @@ from benchmarks.server import Running, StartError, serving
 from tests.support.pki import Authority
 from tests.support.ports import free_port
 
-QUIET = 0.5  # seconds with next to no CPU used, after which a start is over
-
 
 @dataclass(frozen=True)
 class Wanted:
@@ -113,8 +111,12 @@ class Stage:
         if key not in self._running:
             patience = self.effort.start_patience
             self._running[key] = self._case.enter_context(self.fresh(peer, wanted, patience))
-            settled(self._running[key], patience)
+            self.settle(self._running[key])
         return self._running[key]
+
+    def settle(self, running: Running) -> None:
+        """Wait until a client is served, and what a start does beside that has ended."""
+        _settled(running, self.effort.start_patience, self.effort.quiet)
 
     def clear(self) -> None:
         """Stop the case's servers."""
@@ -122,8 +124,7 @@ class Stage:
         self._case.close()
 
 
-def settled(running: Running, patience: float = 30.0) -> None:
-    """Wait until a client is served, and what a start does beside that has ended."""
+def _settled(running: Running, patience: float, quiet: float) -> None:
     deadline = time.monotonic() + patience
     name = running.site.files[0].stem
     while True:
@@ -135,7 +136,7 @@ def settled(running: Running, patience: float = 30.0) -> None:
                 raise StartError(f"{running.peer.name} served no client within {patience:g} s: {error!r}") from error
             time.sleep(0.05)
     used, since = running.cpu(), time.monotonic()
-    while time.monotonic() < min(deadline, since + QUIET):
+    while time.monotonic() < min(deadline, since + quiet):
         time.sleep(0.05)
         if running.cpu() - used > 0.02:
             used, since = running.cpu(), time.monotonic()

@@ -11,14 +11,14 @@ from benchmarks.client import Offer
 from benchmarks.connections import Load, hold
 from benchmarks.measure import SETTLE, Sample
 from benchmarks.peers.peer import Ability, Peer
-from benchmarks.stage import Stage, Wanted, settled, target
+from benchmarks.stage import Stage, Wanted, target
 
 
 def idle(stage: Stage, peer: Peer, *, offer: Offer) -> Sample:
     """A server of its own; a few connections before, so that what the first ones bring is not counted."""
     count = stage.effort.idle_measured
     with stage.fresh(peer, Wanted()) as running:
-        settled(running)
+        stage.settle(running)
         Load(target(running), offer).count(100)
         time.sleep(SETTLE)
         before = sum(process_tree.memory(running.pid).values())

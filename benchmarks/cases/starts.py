@@ -15,7 +15,7 @@ from benchmarks.connections import probe
 from benchmarks.measure import Sample
 from benchmarks.peers.peer import Ability, Peer
 from benchmarks.server import Running, StartError
-from benchmarks.stage import QUIET, Stage, Wanted, settled, target
+from benchmarks.stage import Stage, Wanted, target
 
 
 def start(stage: Stage, peer: Peer, *, count: int) -> Sample:
@@ -27,8 +27,8 @@ def start(stage: Stage, peer: Peer, *, count: int) -> Sample:
         with stage.fresh(peer, wanted, patience) as running:
             _serves(running, name_of(count - 1) if count > 1 else NAME, began + patience)
             ready = time.monotonic() - began
-            settled(running, patience)
-            rests = time.monotonic() - began - QUIET
+            stage.settle(running)
+            rests = time.monotonic() - began - stage.effort.quiet
             memory, used = process_tree.memory(running.pid).values(), running.cpu()
     except (StartError, TimeoutError) as error:
         if time.monotonic() - began >= patience:

@@ -17,7 +17,6 @@ from benchmarks.peers.peer import Ability, Peer
 from benchmarks.server import Running
 from benchmarks.stage import Stage, Wanted, target
 
-_AFTER = 2.0  # seconds from the swap that count as "during" at least
 _PAUSE = 0.05
 _IN_FLIGHT = 4000  # far more than there will be: a pause must not keep others from beginning
 
@@ -54,7 +53,7 @@ class _Swap(threading.Thread):
         if not self._ask(new.certificate, self._effort.swap_patience):
             raise RuntimeError(f"the new certificate was not served within {self._effort.swap_patience:g} s")
         self.served = time.perf_counter()
-        self._ask(None, self.began + _AFTER - self.served)
+        self._ask(None, self.began + self._effort.swap_after - self.served)
 
     def _ask(self, wanted: Certificate | None, patience: float) -> bool:
         """Ask until it is served, or for this many seconds; whether it is."""
