@@ -23,7 +23,7 @@ format: $(VENV)/.dev ## let ruff put the code in order
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.bench ## compare with the peers in one run; CASES="download idle" PEERS="nginx haproxy" ROUNDS=5 JSON=FILE choose
+bench: $(VENV)/.bench ## compare with the peers in one run; CASES="download idle" PEERS="snigate nginx" ROUNDS=5 JSON=FILE choose
 	@./benchmarks/system-packages
 	$(BIN)/python -m benchmarks $(if $(CASES),--cases $(CASES)) $(if $(PEERS),--peers $(PEERS)) \
 	  $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(JSON),--json $(JSON))

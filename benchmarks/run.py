@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
+import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,7 +39,9 @@ def run(stage: Stage, cases: Sequence[Case], peers: Sequence[Peer], rounds: int,
     present = [peer for peer in peers if _is_present(stage, peer, results)]
     for case in cases:
         say(f"{case.name}: {case.title}")
+        began = time.monotonic()
         results.cases.append(_played(stage, case, present, rounds, say))
+        say(f"  {time.monotonic() - began:.0f} s")
         keep(results)
     return results
 
