@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run test lint format bench packages clean help
+.PHONY: run test lint format bench bench-charts packages clean help
 
 run: $(VENV)/.run ## set up once, and serve https://127.0.0.1:8443 with a welcome page
 	$(BIN)/snigate serve
@@ -23,8 +23,13 @@ format: $(VENV)/.dev ## let ruff put the code in order
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: packages $(VENV)/.dev ## compare with nginx in one run
-	$(BIN)/python -m benchmarks
+bench: $(VENV)/.bench ## compare with the peers in one run; CASES="download idle" PEERS="snigate nginx" ROUNDS=5 JSON=FILE choose
+	@./benchmarks/system-packages
+	$(BIN)/python -m benchmarks $(if $(CASES),--cases $(CASES)) $(if $(PEERS),--peers $(PEERS)) \
+	  $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(JSON),--json $(JSON))
+
+bench-charts: $(VENV)/.bench ## draw docs/benchmarks/results.json, which `make bench JSON=docs/benchmarks/results.json` writes
+	$(BIN)/python -m benchmarks --from $(or $(JSON),docs/benchmarks/results.json) --charts docs/benchmarks
 
 packages: ## install the servers and tools that end-to-end tests talk to
 	@./tests/support/system-packages
@@ -44,8 +49,12 @@ $(VENV)/.dev: $(VENV)/.venv pyproject.toml constraints.txt
 	@$(BIN)/pip install --quiet --editable '.[dev]'
 	@touch $@ $(VENV)/.run
 
+$(VENV)/.bench: $(VENV)/.dev
+	@$(BIN)/pip install --quiet --editable '.[bench]'
+	@touch $@
+
 clean: ## remove the environment and the tools' caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 help: ## list these
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST)

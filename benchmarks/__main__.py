@@ -1,83 +1,85 @@
-"""`make bench`: the cases, each server in turn, rounds interleaved; a table of medians and ratios."""
+"""`make bench`: what to compare, where the results go."""
 
 from __future__ import annotations
 
 import argparse
-import os
-import statistics
+import resource
+import signal
+import sys
 import tempfile
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from rich.console import Console
-from rich.table import Table
 
-from benchmarks import load, servers
-from tests.support.pki import self_signed
-from tests.support.ports import free_port
+from benchmarks import cores, drawing, report, results
+from benchmarks.cases.every import CASES
+from benchmarks.effort import Effort
+from benchmarks.peers.every import PEERS
+from benchmarks.run import run
+from benchmarks.stage import Stage
 
-HANDSHAKES = 1500
-MEGABYTES = 400
-
-CASES: dict[str, tuple[str, float, Callable[[int], None]]] = {
-    "full handshake, ECDSA P-256, TLS 1.3": ("us", 1e6 / HANDSHAKES, lambda port: load.handshakes(port, HANDSHAKES)),
-    "download": ("s/GB", 1024 / MEGABYTES, lambda port: load.download(port, MEGABYTES)),
-}
+WIDTH = 140  # where the output is no terminal
+_Named = TypeVar("_Named")
 
 
 def main() -> None:
-    """Run, and print."""
-    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    rounds = parser.parse_args().rounds
-    os.sched_setaffinity(0, {load.LOAD_CORE})
-    with ExitStack() as stack:
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="snigate-bench-")))
-        running = _start(stack, directory)
-        found: dict[str, dict[str, list[float]]] = {case: {one.name: [] for one in running} for case in CASES}
-        for _ in range(rounds):
-            for case, (_, scale, run) in CASES.items():
-                for one in running:
-                    before = one.cpu()
-                    run(one.port)
-                    servers.settle()
-                    found[case][one.name].append((one.cpu() - before) * scale)
-    Console().print(_table(found))
+    """Run, print, and store."""
+    arguments = _arguments()
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    if arguments.list:
+        for case in CASES.values():
+            console.print(f"{case.name:22} {case.title}", highlight=False)
+        console.print(f"peers: {' '.join(PEERS)}", highlight=False)
+        return
+    found = _measured(arguments) if arguments.again is None else results.load(arguments.again)
+    for table in report.tables(found):
+        console.print(table)
+    for line in report.remarks(found):
+        console.print(line, highlight=False, soft_wrap=True)
+    if arguments.charts is not None:
+        for path in drawing.draw(found, arguments.charts):
+            console.print(f"{path}", highlight=False)
 
 
-def _start(stack: ExitStack, directory: Path) -> list[servers.Running]:
-    backend = stack.enter_context(load.backend())
-    certificate = directory / "b.pem"
-    certificate.write_bytes(self_signed("b.test").combined_pem)
-    started = []
-    for name in ("snigate", "nginx"):
-        home = directory / name
-        home.mkdir()
-        port = free_port()
-        if name == "snigate":
-            command = servers.snigate(home, port, free_port(), backend, certificate)
-        else:
-            command = servers.nginx(home, port, backend, certificate)
-        started.append(stack.enter_context(servers.started(name, command, port)))
-    return started
+def _measured(arguments: argparse.Namespace) -> results.Results:
+    cases, peers = _chosen(CASES, arguments.cases), _chosen(PEERS, arguments.peers)
+    cores.pin_load()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))  # so that the servers are stopped
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    with tempfile.TemporaryDirectory(prefix="snigate-bench-") as directory, Stage(Path(directory), Effort()) as stage:
+        return run(stage, cases, peers, arguments.rounds, _say, lambda found: _keep(found, arguments.json))
 
 
-def _table(found: dict[str, dict[str, list[float]]]) -> Table:
-    table = Table("case", "server", "server CPU, median", "spread", "snigate divided by it")
-    for case, by_server in found.items():
-        unit = CASES[case][0]
-        own = statistics.median(by_server["snigate"])
-        for name, values in by_server.items():
-            median = statistics.median(values)
-            table.add_row(
-                case,
-                name,
-                f"{median:.4g} {unit}",
-                f"{min(values):.4g} to {max(values):.4g}",
-                "" if name == "snigate" else f"{own / median:.2f}",
-            )
-    return table
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _keep(found: results.Results, path: Path | None) -> None:
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        results.save(found, path)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--cases", nargs="*", metavar="CASE", help="names from --list; absent: all")
+    parser.add_argument("--peers", nargs="*", metavar="PEER", help="names from --list; absent: all")
+    parser.add_argument("--rounds", type=int, default=5, help="how often each peer takes its turn (default 5)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="store the results")
+    parser.add_argument("--charts", type=Path, metavar="DIR", help="draw the results as PNG files")
+    parser.add_argument("--from", dest="again", type=Path, metavar="FILE", help="show stored results, measure nothing")
+    parser.add_argument("--list", action="store_true", help="list cases and peers")
+    return parser.parse_args()
+
+
+def _chosen(every: Mapping[str, _Named], names: list[str] | None) -> list[_Named]:
+    unknown = [name for name in names or () if name not in every]
+    if unknown:
+        sys.exit(f"there is no {unknown[0]!r}; there are: {' '.join(every)}")
+    return [one for name, one in every.items() if not names or name in names]
 
 
 if __name__ == "__main__":
