@@ -18,6 +18,7 @@ class Layer(Protocol):
 
     marks_end: bool  # whether the layer tells the stream's end itself; where it does not, TCP's FIN is the end
     ended: bool  # the peer's end has come
+    owes: bool  # there may be output
     more: bool  # there may be something to decode that has come already; ask again, with no data
 
     def decode(self, data: Buffer) -> Buffer:
@@ -43,6 +44,7 @@ class PlainText:
 
     marks_end = False
     ended = False
+    owes = False
     more = False
 
     def decode(self, data: Buffer) -> Buffer:

@@ -68,23 +68,28 @@ class Outlet:
         """Bytes that are still to be sent."""
         return 0 if self._held is None else len(self._held)
 
-    def send(self, data: Buffer) -> None:
-        """Send `data` (not empty), holding what the kernel does not take now: a copy, where it is a view."""
+    def send(self, data: Buffer) -> bool:
+        """Send `data` (not empty), holding what the kernel does not take now: a copy, where it is a view.
+
+        False when something is held, or the socket takes no more.
+        """
         if self._held is not None:
             self._held = memoryview(bytes(self._held) + data)
-            return
+            return False
         try:
             taken = self._socket.send(data)
         except (BlockingIOError, InterruptedError):
             taken = 0
         except OSError:
             self._feeder.send_failed()
-            return
+            return False
         self.sent += taken
-        if taken < len(data):
-            rest = memoryview(data)[taken:]
-            self._held = memoryview(bytes(rest)) if isinstance(data, memoryview) else rest
-            self._loop.add_writer(self._socket, self._on_writable)
+        if taken == len(data):
+            return True
+        rest = memoryview(data)[taken:]
+        self._held = memoryview(bytes(rest)) if isinstance(data, memoryview) else rest
+        self._loop.add_writer(self._socket, self._on_writable)
+        return False
 
     def finish(self) -> None:
         """Send FIN behind everything sent so far."""

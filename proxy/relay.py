@@ -31,7 +31,6 @@ from proxy.layer import Buffer, Layer
 from proxy.leg import Leg
 
 READ_SIZE = 256 << 10  # bytes read from a socket at once, and so what a direction holds at most (beside TLS framing)
-CLIENT_READ_SIZE = 64 << 10  # from clients less: OpenSSL keeps a buffer of that size, and strangers are many
 # A peer that reads nothing can still make OpenSSL answer, with KeyUpdates: beyond this, it is cut off.
 MAX_HELD = 2 * READ_SIZE
 LINGER = 30.0  # seconds without traffic after which a client that was told the end is no longer waited for
@@ -49,12 +48,12 @@ class Relay:
         "_backend",
         "_client",
         "_idle_timeout",
-        "_last",
         "_loop",
         "_on_end",
         "_sent",
         "_timer",
         "_truncated",
+        "last",
         "over",
     )
 
@@ -70,13 +69,13 @@ class Relay:
         self._loop = loop
         self._idle_timeout = idle_timeout
         self._on_end = on_end
-        self._client = Leg(self, loop, *client, buffer[:CLIENT_READ_SIZE], MAX_HELD)
+        self._client = Leg(self, loop, *client, buffer, MAX_HELD)
         self._backend = Leg(self, loop, *backend, buffer, MAX_HELD)
         self._client.other, self._backend.other = self._backend, self._client
         self._truncated = False  # by the backend
         self._sent = 0, 0  # once over, to the backend and to the client
         self.over = False
-        self._last = loop.time()
+        self.last = loop.time()
         self._timer = loop.call_later(idle_timeout, self._on_timer)
 
     @property
@@ -101,10 +100,6 @@ class Relay:
     def cut(self, outcome: Outcome) -> None:
         """End at once, both legs reset."""
         self._end(outcome, reset_client=True, reset_backend=True)
-
-    def moved(self) -> None:
-        """See Hub."""
-        self._last = self._loop.time()
 
     def heard_end(self, leg: Leg) -> None:
         """See Hub."""
@@ -176,7 +171,7 @@ class Relay:
         if self.over:
             return
         limit = min(LINGER, self._idle_timeout) if self._is_delivered() else self._idle_timeout
-        remaining = self._last + limit - self._loop.time()
+        remaining = self.last + limit - self._loop.time()
         if remaining > 0:
             self._timer = self._loop.call_later(remaining, self._on_timer)
         else:

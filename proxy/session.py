@@ -22,7 +22,7 @@ from certstore.selector import Selection
 from proxy.account import Account
 from proxy.approach import Approach
 from proxy.backend import Connected, Endpoint, Established
-from proxy.client_hello import ClientHello, ClientHelloError, ClientHelloReader
+from proxy.client_hello import ClientHello, ClientHelloError, ClientHelloReader, read_at_once
 from proxy.errors import HANDSHAKE_FAILURES, HandshakeError, Outcome, alert_record
 from proxy.introduction import complain, local_address
 from proxy.layer import PLAIN_TEXT, Buffer
@@ -65,6 +65,7 @@ class Session:
         "_reader",
         "_relay",
         "_route",
+        "_said",
         "_selection",
         "_service",
         "_socket",
@@ -90,7 +91,8 @@ class Session:
         self._counted_for = client[0] if introduction is None else None
         self._destination: Endpoint | None = None
         self._started = service.loop.time()
-        self._reader = ClientHelloReader()
+        self._reader: ClientHelloReader | None = None  # where the ClientHello comes in pieces
+        self._said = b""
         self._engine: TlsEngine | None = None
         self._route: Route | None = None
         self._selection: Selection | None = None
@@ -164,7 +166,7 @@ class Session:
 
     def _peek(self, data: bytes) -> None:
         try:
-            hello = self._reader.feed(data)
+            hello = self._read(data)
         except ClientHelloError as error:
             if error.reason == "plain_http" and self._service.plain_http:
                 self._send(_IN_THE_CLEAR)
@@ -186,6 +188,23 @@ class Session:
         except HandshakeError as error:
             self._fail(error.reason, HANDSHAKE_FAILURES[error.reason].alert)
 
+    def _read(self, data: bytes) -> ClientHello | None:
+        """The ClientHello once it is complete; all that the client has said is then in `_said`.
+
+        Raises ClientHelloError.
+        """
+        reader = self._reader
+        if reader is None:
+            self._said = data
+            hello = read_at_once(data)
+            if hello is not None:
+                return hello
+            self._reader = reader = ClientHelloReader()
+        hello = reader.feed(data)
+        if hello is not None:
+            self._said, self._reader = reader.received, None
+        return hello
+
     def _terminate(self, hello: ClientHello, route: Route) -> None:
         """Choose the certificate, and begin the handshake. Raises HandshakeError for what is to be refused."""
         if route.action is Action.REJECT:
@@ -198,8 +217,8 @@ class Session:
         self._selection, certificate = service.choose(hello, policy, local)
         self._engine = engine = TlsEngine.accepting(service.fronts[policy], certificate)
         self.state = State.HANDSHAKING
-        engine.receive(self._reader.received)
-        del self._reader
+        engine.receive(self._said)
+        self._said = b""
         backend = service.backends[route.backend]
         if not backend.waits_for_handshake and policy.client_auth is None:
             self._approach.begin(backend, None)
@@ -247,6 +266,7 @@ class Session:
         self.state = State.DIALLING
         account = self.account
         account.handshake = service.loop.time() - self._started
+        engine.slim()
         service.metrics.handshake_done(engine.version, engine.resumed, account.handshake, selection.level)
         backend = service.backends[route.backend]
         if backend.waits_for_handshake or service.access_log is not None:
@@ -298,8 +318,8 @@ class Session:
         )
         first = connected.first
         if self._engine is None:
-            first += self._reader.received
-            del self._reader
+            first += self._said
+            self._said = b""
         self._relay.start(first, self._unsent)
 
     def _send(self, data: Buffer) -> None:

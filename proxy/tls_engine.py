@@ -35,22 +35,20 @@ from proxy.layer import Buffer
 MAX_NAME = 256  # characters of a peer's name that anybody is told
 RECORDS_AT_ONCE = 256  # decoded in one go; a peer that sends a byte in each gives as much work as it likes
 BUFFER_SIZE = 320 << 10  # bytes that come out at once: a relay's read, and what TLS adds to it
+LARGE = 16 << 10  # bytes
 _RECORD = 16384  # plaintext bytes in a TLS record at most
+_WANT_READ: int = _lib.SSL_ERROR_WANT_READ
+_ZERO_RETURN: int = _lib.SSL_ERROR_ZERO_RETURN
 
 _VERSIONS = {0x0301: "TLSv1", 0x0302: "TLSv1.1", 0x0303: "TLSv1.2", 0x0304: "TLSv1.3"}
 _Pointer = Any  # cffi's
 
 
-class _SharedBuffer:
-    """Where OpenSSL puts what comes out."""
-
-    def __init__(self, size: int) -> None:
-        self.view = memoryview(bytearray(size))
-        self.pointer: _Pointer = _ffi.from_buffer(self.view)
-
-
-_plaintext = _SharedBuffer(BUFFER_SIZE)
-_ciphertext = _SharedBuffer(BUFFER_SIZE)
+# Where OpenSSL puts what comes out, and the same for C.
+_plaintext, _ciphertext = memoryview(bytearray(BUFFER_SIZE)), memoryview(bytearray(BUFFER_SIZE))
+_plaintext_at: _Pointer = _ffi.from_buffer(_plaintext)
+_ciphertext_at: _Pointer = _ffi.from_buffer(_ciphertext)
+_NULL: _Pointer = _ffi.NULL
 
 
 class Negotiated(NamedTuple):
@@ -70,7 +68,7 @@ class TlsError(Exception):
 class TlsEngine:
     """One end of one TLS connection; a proxy.layer.Layer once the handshake is done."""
 
-    __slots__ = ("_from_peer", "_kept", "_ssl", "_to_peer", "ended", "more")
+    __slots__ = ("_from_peer", "_kept", "_ssl", "_to_peer", "ended", "more", "owes")
 
     marks_end = True
 
@@ -81,7 +79,7 @@ class TlsEngine:
         self._to_peer = to_peer
         self._kept = kept
         self.ended = False
-        self.more = False
+        self.more = self.owes = False
 
     @classmethod
     def accepting(cls, front: SSL.Context, certificate: SSL.Context) -> TlsEngine:
@@ -105,9 +103,7 @@ class TlsEngine:
 
     def receive(self, data: Buffer) -> None:
         """Hand in bytes from the peer."""
-        source = data if isinstance(data, bytes) else _ffi.from_buffer(data)
-        if _lib.BIO_write(self._from_peer, source, len(data)) != len(data):
-            raise MemoryError
+        _lib.BIO_write(self._from_peer, _ffi.from_buffer(data), len(data))
 
     def handshake(self) -> bool:
         """Go on with the handshake; True when it is done. Raises HandshakeError."""
@@ -115,7 +111,7 @@ class TlsEngine:
         if result == 1:
             self.more = True  # the peer may have said more already
             return True
-        if _lib.SSL_get_error(self._ssl, result) == _lib.SSL_ERROR_WANT_READ:
+        if _lib.SSL_get_error(self._ssl, result) == _WANT_READ:
             return False
         errors = _errors()
         raise handshake_error(errors) if errors else HandshakeError("disconnected")
@@ -123,40 +119,62 @@ class TlsEngine:
     def decode(self, data: Buffer) -> Buffer:
         """The plaintext that has come, with `data` from the peer; sets `ended` at a close_notify. Raises TlsError.
 
-        Out of RECORDS_AT_ONCE records at most, or a buffer full: `more` says that there may be others.
+        Out of RECORDS_AT_ONCE records at most, or a buffer full: `more` says that there may be others. `owes` says
+        whether there is output.
         """
+        if len(data) >= LARGE and not self.more:
+            return self._decode_in_place(data)
         if data:
-            self.receive(data)
-        ssl, read, pointer = self._ssl, _lib.SSL_read, _plaintext.pointer
-        size, self.more = 0, False
-        for _ in range(RECORDS_AT_ONCE):
-            result = read(ssl, pointer + size, BUFFER_SIZE - size)
-            if result <= 0:
-                self._stopped(result)
-                break
-            size += result
-            if size > BUFFER_SIZE - _RECORD:
-                self.more = True
-                break
-        else:
-            self.more = True
-        return _plaintext.view[:size]
+            _lib.BIO_write(self._from_peer, _ffi.from_buffer(data), len(data))
+        size = _lib.SSL_read(self._ssl, _plaintext_at, BUFFER_SIZE)
+        if not 0 < size < _RECORD or _lib.BIO_get_mem_data(self._from_peer, _NULL):
+            return self._decode_on(size)
+        # OpenSSL reads a record at a time: where nothing is left to be read, there is no other.
+        self.more = False
+        self.owes = _lib.BIO_get_mem_data(self._to_peer, _NULL) > 0
+        return _plaintext[:size]
+
+    def _decode_in_place(self, data: Buffer) -> Buffer:
+        """Read much where it lies: to copy it costs a tenth, and the copy would stay with the connection."""
+        self._use(_lib.BIO_new_mem_buf(_ffi.from_buffer(data), len(data)))
+        try:
+            return self._decode_on(_lib.SSL_read(self._ssl, _plaintext_at, BUFFER_SIZE))
+        finally:
+            rest = self._rest() if self.more else b""
+            self._use(_lib.BIO_new(_lib.BIO_s_mem()))
+            if rest:
+                self.receive(rest)
+
+    def _decode_on(self, result: int) -> Buffer:
+        """Go on after the first SSL_read, which returned `result`, until there is no more, or there may be too much."""
+        ssl, read, size, records = self._ssl, _lib.SSL_read, 0, 0
+        self.owes = True  # it may
+        while result > 0:
+            size, records = size + result, records + 1
+            self.more = records == RECORDS_AT_ONCE or size > BUFFER_SIZE - _RECORD
+            if self.more:
+                return _plaintext[:size]
+            result = read(ssl, _plaintext_at + size, BUFFER_SIZE - size)
+        self.more = False
+        code = _lib.SSL_get_error(ssl, result)
+        if code == _ZERO_RETURN:
+            self.ended = True
+        elif code != _WANT_READ:
+            raise TlsError(_words(_errors()))
+        return _plaintext[:size]
 
     def output(self) -> Buffer:
         """Bytes for the peer that OpenSSL has ready; empty when there are none."""
-        size = _lib.BIO_read(self._to_peer, _ciphertext.pointer, BUFFER_SIZE)
+        size = _lib.BIO_read(self._to_peer, _ciphertext_at, BUFFER_SIZE)
+        if size <= 0:
+            return b""
         if size < BUFFER_SIZE:
-            return _ciphertext.view[:size] if size > 0 else b""
-        data = b""
-        while size > 0:
-            data += _ciphertext.view[:size]
-            size = _lib.BIO_read(self._to_peer, _ciphertext.pointer, BUFFER_SIZE)
-        return data
+            return _ciphertext[:size]
+        return bytes(_ciphertext) + bytes(self.output())
 
     def encode(self, data: Buffer) -> Buffer:
         """Encrypt `data` whole, and give the bytes for the peer. Raises TlsError."""
-        source = data if isinstance(data, bytes) else _ffi.from_buffer(data)
-        if _lib.SSL_write(self._ssl, source, len(data)) != len(data):
+        if _lib.SSL_write(self._ssl, _ffi.from_buffer(data), len(data)) != len(data):
             raise TlsError(_words(_errors()))
         return self.output()
 
@@ -209,13 +227,24 @@ class TlsEngine:
         except Exception:  # OpenSSL verifies certificates whose names the parser finds malformed, each in its own way
             return ""
 
-    def _stopped(self, result: int) -> None:
-        """See why there is no more plaintext now. Raises TlsError."""
-        code = _lib.SSL_get_error(self._ssl, result)
-        if code == _lib.SSL_ERROR_ZERO_RETURN:
-            self.ended = True
-        elif code != _lib.SSL_ERROR_WANT_READ:
-            raise TlsError(_words(_errors()))
+    def slim(self) -> None:
+        """Give back the memory that the handshake took for what it received and sent. Ask for `output` before."""
+        rest = self._rest()
+        self._to_peer = _lib.BIO_new(_lib.BIO_s_mem())
+        self._use(_lib.BIO_new(_lib.BIO_s_mem()))
+        if rest:
+            self.receive(rest)
+
+    def _use(self, from_peer: _Pointer) -> None:
+        """Let OpenSSL read from somewhere else, and free what it read from."""
+        _lib.BIO_set_mem_eof_return(from_peer, -1)  # the end of what there is: "want read", not the stream's end
+        _lib.SSL_set_bio(self._ssl, from_peer, self._to_peer)
+        self._from_peer = from_peer
+
+    def _rest(self) -> bytes:
+        """What the peer has sent and OpenSSL has not read yet."""
+        size = _lib.BIO_read(self._from_peer, _ciphertext_at, BUFFER_SIZE)
+        return bytes(_ciphertext[:size]) if size > 0 else b""
 
 
 def _errors() -> list[tuple[str, str, str]]:
