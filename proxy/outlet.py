@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Protocol
 
 from proxy.layer import Buffer
+from proxy.pipe import Pipe
 
 
 class OutletState(Enum):
@@ -54,7 +55,7 @@ class Outlet:
         self._loop = loop
         self._socket = sock
         self._feeder = feeder
-        self._held: memoryview | None = None
+        self._held: memoryview | Pipe | None = None
         self.sent = 0  # bytes the kernel has taken
         self.state = OutletState.OPEN
 
@@ -74,6 +75,7 @@ class Outlet:
         False when something is held, or the socket takes no more.
         """
         if self._held is not None:
+            assert isinstance(self._held, memoryview)
             self._held = memoryview(bytes(self._held) + data)
             return False
         try:
@@ -88,6 +90,25 @@ class Outlet:
             return True
         rest = memoryview(data)[taken:]
         self._held = memoryview(bytes(rest)) if isinstance(data, memoryview) else rest
+        self._loop.add_writer(self._socket, self._on_writable)
+        return False
+
+    def move(self, pipe: Pipe) -> bool:
+        """Send what is in a pipe, holding the pipe while there is something left; it stays its owner's to close.
+
+        Only while nothing is held. False as for `send`.
+        """
+        assert self._held is None
+        try:
+            self.sent += pipe.drain(self._socket.fileno())
+        except (BlockingIOError, InterruptedError):
+            pass
+        except OSError:
+            self._feeder.send_failed()
+            return False
+        if not pipe.size:
+            return True
+        self._held = pipe
         self._loop.add_writer(self._socket, self._on_writable)
         return False
 
@@ -106,17 +127,20 @@ class Outlet:
             self._loop.remove_writer(self._socket)
 
     def _on_writable(self) -> None:
-        assert self._held is not None
+        held = self._held
+        assert held is not None
         try:
-            taken = self._socket.send(self._held)
+            taken = held.drain(self._socket.fileno()) if isinstance(held, Pipe) else self._socket.send(held)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
             self._feeder.send_failed()
             return
         self.sent += taken
-        if taken < len(self._held):
-            self._held = self._held[taken:]
+        if isinstance(held, memoryview):
+            held = held[taken:]
+            self._held = held
+        if len(held):
             return
         self._held = None
         self._loop.remove_writer(self._socket)

@@ -27,8 +27,10 @@ import socket
 from collections.abc import Callable
 
 from proxy.errors import Outcome
-from proxy.layer import Buffer, Layer
+from proxy.layer import PLAIN_TEXT, Buffer, Layer
 from proxy.leg import Leg
+from proxy.pipe import AVAILABLE
+from proxy.spliced_leg import SplicedLeg
 
 READ_SIZE = 256 << 10  # bytes read from a socket at once, and so what a direction holds at most (beside TLS framing)
 # A peer that reads nothing can still make OpenSSL answer, with KeyUpdates: beyond this, it is cut off.
@@ -69,8 +71,14 @@ class Relay:
         self._loop = loop
         self._idle_timeout = idle_timeout
         self._on_end = on_end
-        self._client = Leg(self, loop, *client, buffer, MAX_HELD)
-        self._backend = Leg(self, loop, *backend, buffer, MAX_HELD)
+        self._client: Leg
+        self._backend: Leg
+        if AVAILABLE and client[1] is backend[1] is PLAIN_TEXT:
+            self._client = SplicedLeg(self, loop, client[0], buffer, MAX_HELD)
+            self._backend = SplicedLeg(self, loop, backend[0], buffer, MAX_HELD)
+        else:
+            self._client = Leg(self, loop, *client, buffer, MAX_HELD)
+            self._backend = Leg(self, loop, *backend, buffer, MAX_HELD)
         self._client.other, self._backend.other = self._backend, self._client
         self._truncated = False  # by the backend
         self._sent = 0, 0  # once over, to the backend and to the client
