@@ -19,6 +19,7 @@ class Layer(Protocol):
     marks_end: bool  # whether the layer tells the stream's end itself; where it does not, TCP's FIN is the end
     ended: bool  # the peer's end has come
     owes: bool  # there may be output
+    grown: bool  # it holds memory that only much traffic needs
     more: bool  # there may be something to decode that has come already; ask again, with no data
 
     def decode(self, data: Buffer) -> Buffer:
@@ -33,6 +34,9 @@ class Layer(Protocol):
     def close(self) -> Buffer:
         """Bytes for the socket that end our direction of the stream; TCP's FIN is for the caller to send."""
 
+    def slim(self) -> None:
+        """Give back memory that it does not need while nothing moves."""
+
     def free(self) -> None:
         """Give back what it holds: the connection is over."""
 
@@ -45,6 +49,7 @@ class PlainText:
     marks_end = False
     ended = False
     owes = False
+    grown = False
     more = False
 
     def decode(self, data: Buffer) -> Buffer:
@@ -62,6 +67,9 @@ class PlainText:
     def close(self) -> Buffer:
         """See Layer.close."""
         return b""
+
+    def slim(self) -> None:
+        """See Layer.slim."""
 
     def free(self) -> None:
         """See Layer.free."""

@@ -155,6 +155,11 @@ class Leg:
                 return
             self._take_in(self._buffer[:size])
 
+    def slim(self) -> None:
+        """Give back memory that is not needed while nothing moves."""
+        if self._layer.grown:
+            self._layer.slim()
+
     def close(self, *, abruptly: bool) -> None:
         """Close the socket, with a reset or without one."""
         self._loop.remove_reader(self.socket)

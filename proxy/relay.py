@@ -105,6 +105,11 @@ class Relay:
             if not self.over:
                 leg.start()
 
+    def slim(self) -> None:
+        """Give back memory that is not needed while nothing moves."""
+        self._client.slim()
+        self._backend.slim()
+
     def cut(self, outcome: Outcome) -> None:
         """End at once, both legs reset."""
         self._end(outcome, reset_client=True, reset_backend=True)

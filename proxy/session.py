@@ -105,12 +105,17 @@ class Session:
         service.loop.add_reader(sock, self._readable)
 
     def account_bytes(self) -> None:
-        """Count what was relayed since the last call."""
+        """Count what was relayed since the last call; where that is nothing, give back memory."""
         relay, account = self._relay, self.account
-        if relay is not None:
-            self._service.metrics.to_backend.inc(relay.bytes_to_backend - account.to_backend)
-            self._service.metrics.to_client.inc(relay.bytes_to_client - account.to_client)
-            account.to_backend, account.to_client = relay.bytes_to_backend, relay.bytes_to_client
+        if relay is None:
+            return
+        to_backend, to_client = relay.bytes_to_backend, relay.bytes_to_client
+        if (to_backend, to_client) == (account.to_backend, account.to_client) and not relay.over:
+            relay.slim()
+            return
+        self._service.metrics.to_backend.inc(to_backend - account.to_backend)
+        self._service.metrics.to_client.inc(to_client - account.to_client)
+        account.to_backend, account.to_client = to_backend, to_client
 
     def cut(self) -> None:
         """End at once: the worker stops."""

@@ -68,7 +68,7 @@ class TlsError(Exception):
 class TlsEngine:
     """One end of one TLS connection; a proxy.layer.Layer once the handshake is done."""
 
-    __slots__ = ("_from_peer", "_kept", "_ssl", "_to_peer", "ended", "more", "owes")
+    __slots__ = ("_from_peer", "_kept", "_ssl", "_to_peer", "ended", "grown", "more", "owes")
 
     marks_end = True
 
@@ -79,7 +79,7 @@ class TlsEngine:
         self._to_peer = to_peer
         self._kept = kept
         self.ended = False
-        self.more = self.owes = False
+        self.more = self.owes = self.grown = False
 
     @classmethod
     def accepting(cls, front: SSL.Context, certificate: SSL.Context) -> TlsEngine:
@@ -176,6 +176,8 @@ class TlsEngine:
         """Encrypt `data` whole, and give the bytes for the peer. Raises TlsError."""
         if _lib.SSL_write(self._ssl, _ffi.from_buffer(data), len(data)) != len(data):
             raise TlsError(_words(_errors()))
+        if len(data) >= LARGE:
+            self.grown = True
         return self.output()
 
     def close(self) -> Buffer:
@@ -228,7 +230,8 @@ class TlsEngine:
             return ""
 
     def slim(self) -> None:
-        """Give back the memory that the handshake took for what it received and sent. Ask for `output` before."""
+        """Give back the memory that what was received and sent has left behind. Ask for `output` before."""
+        self.grown = False
         rest = self._rest()
         self._to_peer = _lib.BIO_new(_lib.BIO_s_mem())
         self._use(_lib.BIO_new(_lib.BIO_s_mem()))

@@ -53,6 +53,48 @@ def test_a_write_is_encrypted_whole_and_leaves_no_output_behind() -> None:
     assert len(client.read()) == 300_000
 
 
+@any_version
+def test_an_engine_that_has_given_back_its_memory_goes_on_where_it_was(version: str) -> None:
+    engine, client = joined(version)
+    client.receive(bytes(engine.encode(bytes(200_000))))
+    assert engine.grown
+    part = client.write(b"in two parts")
+    engine.receive(part[:7])
+    assert engine.decode(b"") == b""
+    engine.slim()
+    assert not engine.grown
+    engine.receive(part[7:] + client.write(b" and one that nobody has read"))
+    engine.slim()
+    assert engine.decode(b"") == b"in two parts and one that nobody has read"
+    client.receive(bytes(engine.encode(b"back")))
+    assert client.read() == bytes(200_000) + b"back"
+
+
+@any_version
+@pytest.mark.parametrize("cut", [1, 5, 6, 4000])
+def test_much_that_is_read_where_it_lies_leaves_nothing_there(version: str, cut: int) -> None:
+    engine, client = joined(version)
+    data = bytes(index % 251 for index in range(100_000))
+    sent = bytearray(client.write(data))
+    came = bytes(engine.decode(memoryview(sent)[:-cut]))
+    assert not engine.more
+    rest = bytes(sent[-cut:])
+    sent[:] = bytes(len(sent))
+    assert came + bytes(engine.decode(rest)) == data
+
+
+def test_much_in_small_records_is_read_in_turns_wherever_it_lay() -> None:
+    engine, client = joined()
+    data = b"".join(client.write(b"x" * 50) for _ in range(3 * RECORDS_AT_ONCE + 10))
+    sent = bytearray(data)
+    came = len(engine.decode(memoryview(sent)))
+    sent[:] = bytes(len(sent))
+    turns = 1
+    while engine.more:
+        came, turns = came + len(engine.decode(b"")), turns + 1
+    assert (came, turns) == (50 * (3 * RECORDS_AT_ONCE + 10), 4)
+
+
 def test_buffers_of_every_kind_are_taken() -> None:
     engine, client = joined()
     sent = client.write(b"one")
