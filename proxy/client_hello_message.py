@@ -40,6 +40,7 @@ _TLS_1_2 = 0x0303
 # Many times what any client sends, and little enough to cost nothing.
 MAX_EXTENSIONS = 256
 MAX_PROTOCOLS = 64
+_SO_MANY = range(MAX_EXTENSIONS + 1)
 MAX_NUMBERS = 1024  # cipher suites, groups, signature algorithms
 
 REMEMBERED = 256  # contents of each kind of extension: with the next, a stranger can fill some 2 MB
@@ -115,35 +116,37 @@ def parse_client_hello(data: bytes, start: int, end: int) -> ClientHello:
     (legacy_version,) = _NUMBER.unpack_from(data, start)
 
     return ClientHello(
-        _server_name(data[slice(*spans[_SERVER_NAME])]) if _SERVER_NAME in spans else None,
-        _alpn(data[slice(*spans[_ALPN])]) if _ALPN in spans else (),
-        _versions(data[slice(*spans[_SUPPORTED_VERSIONS])])
+        _server_name(data[spans[_SERVER_NAME]]) if _SERVER_NAME in spans else None,
+        _alpn(data[spans[_ALPN]]) if _ALPN in spans else (),
+        _versions(data[spans[_SUPPORTED_VERSIONS]])
         if _SUPPORTED_VERSIONS in spans
         else (min(legacy_version, _TLS_1_2),),
-        _signature_algorithms(data[slice(*spans[_SIGNATURE_ALGORITHMS])]) if _SIGNATURE_ALGORITHMS in spans else (),
-        _supported_groups(data[slice(*spans[_SUPPORTED_GROUPS])]) if _SUPPORTED_GROUPS in spans else (),
+        _signature_algorithms(data[spans[_SIGNATURE_ALGORITHMS]]) if _SIGNATURE_ALGORITHMS in spans else (),
+        _supported_groups(data[spans[_SUPPORTED_GROUPS]]) if _SUPPORTED_GROUPS in spans else (),
         cipher_suites,
         extensions,
         legacy_version,
     )
 
 
-def _extensions(data: bytes, position: int, end: int) -> tuple[tuple[int, ...], dict[int, tuple[int, int]]]:
+def _extensions(data: bytes, position: int, end: int) -> tuple[tuple[int, ...], dict[int, slice]]:
     """The extensions' types in order, and where the content of those that are read here begins and ends."""
     if position + 2 > end or position + 2 + _NUMBER.unpack_from(data, position)[0] != end:
         malformed("the length of the ClientHello's extensions is not what is left of the message")
     position += 2
     types: list[int] = []
-    spans: dict[int, tuple[int, int]] = {}
+    spans: dict[int, slice] = {}
     read_here, unpack = _READ_HERE, _EXTENSION.unpack_from
     try:
-        while position < end and len(types) <= MAX_EXTENSIONS:
+        for _ in _SO_MANY:
+            if position >= end:
+                break
             kind, length = unpack(data, position)
-            stop = position + 4 + length
+            position += 4
             types.append(kind)
             if kind in read_here:
-                spans[kind] = (position + 4, stop)
-            position = stop
+                spans[kind] = slice(position, position + length)
+            position += length
     except struct.error:
         position = -1
     if position != end and len(types) <= MAX_EXTENSIONS:
