@@ -16,11 +16,11 @@ from cryptography import x509
 from cryptography.exceptions import InternalError, InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.utils import CryptographyDeprecationWarning
+from cryptography.x509.oid import ExtendedKeyUsageOID
 from OpenSSL import crypto
 
 from certstore import der
 from certstore.errors import FileRejected, RejectReason
-from certstore.extensions import read_extensions
 from certstore.names import names_of
 
 MAX_CACHED = 4096  # bytes of a certificate that is kept for when it is read again
@@ -29,6 +29,7 @@ MAX_RSA_BITS = 8192  # a signature takes tens of milliseconds; time grows with t
 MAX_SIZE = 64 << 10  # bytes of one certificate; clients take 100 KB for a whole chain
 OTHER_KEY = "other"  # the key type of a CA whose key is of no type that snigate could serve
 
+_SERVER_USAGES = frozenset((ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE))
 _RSA = bytes.fromhex("300d06092a864886f70d0101010500")  # AlgorithmIdentifier, RFC 8017 appendix C
 _EC = bytes.fromhex("06072a8648ce3d0201")  # id-ecPublicKey, RFC 5480
 _FIXED = (  # how the SubjectPublicKeyInfo starts, RFC 5480 and RFC 8410
@@ -75,11 +76,11 @@ def _read_certificate(data: bytes) -> Certificate:
             f"a certificate in it has {len(data)} bytes, more than the {MAX_SIZE} one may have; name fewer hosts",
         )
     try:
-        serial, issuer, subject, info, extensions = _parts(data)
+        serial, issuer, subject, info = _parts(data)
         with _without_warning(serial):
             parsed = x509.load_der_x509_certificate(data)
-            found = read_extensions(parsed, extensions)
-        names, addresses = names_of(parsed, found)
+            is_ca, server_auth, san = _extensions(parsed)
+        names, addresses = names_of(parsed, san)
         not_before, not_after = parsed.not_valid_before_utc.timestamp(), parsed.not_valid_after_utc.timestamp()
         key_type = key_type_of(info)
         if key_type is None and _EC in info[:20]:
@@ -93,7 +94,7 @@ def _read_certificate(data: bytes) -> Certificate:
         x509.UnsupportedGeneralNameType,
     ):
         raise _malformed() from None
-    if not found.is_ca:
+    if not is_ca:
         check_key_type(key_type, "the certificate's public key")
     return Certificate(
         fingerprint=hashlib.sha256(data).hexdigest(),
@@ -107,8 +108,8 @@ def _read_certificate(data: bytes) -> Certificate:
         not_before=int(not_before),
         not_after=int(not_after),
         self_signed=subject == issuer and is_issued_by(parsed, parsed),
-        is_ca=found.is_ca,
-        server_auth=found.server_auth,
+        is_ca=is_ca,
+        server_auth=server_auth,
     )
 
 
@@ -182,16 +183,21 @@ def _malformed() -> FileRejected:
     )
 
 
-def _parts(data: bytes) -> tuple[bytes, bytes, bytes, bytes, bytes]:
-    """A certificate's serial number, without header, and as DER its issuer, subject, SubjectPublicKeyInfo and the last
-    field, which has the extensions.
+def _parts(data: bytes) -> tuple[bytes, bytes, bytes, bytes]:
+    """A certificate's serial number, without header, and issuer, subject and SubjectPublicKeyInfo, as DER.
 
     RFC 5280 section 4.1. Raises ValueError.
     """
-    fields = der.slices(data, der.element(data, der.element(data).content))
-    explicit_version = bool(fields) and fields[0][0] == 0xA0
+    tbs = der.element(data, der.element(data).content)
+    fields = der.children(data, tbs)
+    explicit_version = bool(fields) and fields[0].tag == 0xA0
     serial, _, issuer, _, subject, info = fields[explicit_version : explicit_version + 6]
-    return serial[der.element(serial).content :], issuer, subject, info, fields[-1]
+    return (
+        data[serial.content : serial.end],
+        data[issuer.start : issuer.end],
+        data[subject.start : subject.end],
+        data[info.start : info.end],
+    )
 
 
 def _without_warning(serial: bytes) -> AbstractContextManager[object]:
@@ -199,3 +205,18 @@ def _without_warning(serial: bytes) -> AbstractContextManager[object]:
     if b"\0" < serial < b"\x80":
         return nullcontext()
     return warnings.catch_warnings(action="ignore", category=CryptographyDeprecationWarning)
+
+
+def _extensions(parsed: x509.Certificate) -> tuple[bool, bool, x509.SubjectAlternativeName | None]:
+    """(is a CA, may authenticate a server, SAN)."""
+    is_ca, server_auth, san = False, True, None
+    for extension in parsed.extensions:
+        value = extension.value
+        kind = type(value)  # isinstance asks an abstract base class, for a microsecond each time
+        if kind is x509.SubjectAlternativeName:
+            san = value
+        elif kind is x509.BasicConstraints:
+            is_ca = value.ca
+        elif kind is x509.ExtendedKeyUsage:
+            server_auth = not _SERVER_USAGES.isdisjoint(value)
+    return is_ca, server_auth, san

@@ -51,32 +51,15 @@ def children(data: bytes, parent: Element) -> list[Element]:
     if end > len(data):
         raise DerError("the element ends beyond the data")
     while at < end:
-        child = element(data, at)
-        if child.end > end:
-            raise DerError("an element ends beyond its parent")
-        found.append(child)
+        if at + 2 <= end and (length := data[at + 1]) < 0x80:
+            child = Element(data[at], at, at + 2, at + 2 + length)
+        else:
+            child = element(data, at)
         at = child.end
-    return found
-
-
-def slices(data: bytes, parent: Element) -> list[bytes]:
-    """The bytes of each element directly inside `parent`, with its header; raises DerError."""
-    found = []
-    at, end = parent.content, parent.end
-    if end > len(data):
-        raise DerError("the element ends beyond the data")
-    while at < end:
-        start = at
-        at = at + 2 + length if at + 2 <= end and (length := data[at + 1]) < 0x80 else element(data, at).end
         if at > end:
             raise DerError("an element ends beyond its parent")
-        found.append(data[start:at])
+        found.append(child)
     return found
-
-
-def header_size(length: int) -> int:
-    """The octets of tag and length in front of so many of content, where the length is given as DER wants it."""
-    return 2 if length < 0x80 else 2 + (length.bit_length() + 7) // 8
 
 
 def sequence(*parts: bytes) -> bytes:

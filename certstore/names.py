@@ -10,13 +10,10 @@ width and the ideographic full stops) and each non-ASCII label becomes its A-lab
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import idna
 from cryptography import x509
-
-from certstore.extensions import Extensions, parse_extensions
 
 MAX_NAME = 253  # characters, RFC 1035 section 2.3.4 in text form
 _MAX_INPUT = 1024  # a U-label name is shorter than its A-label form, but compatibility characters expand
@@ -84,17 +81,28 @@ def certificate_names(certificate: x509.Certificate) -> tuple[tuple[str, ...], t
     6.4.4), and as an address only where there is no SAN at all. What is not a valid name, such as "f*.example.com", is
     left out. Both tuples are sorted and unique. Raises ValueError when the certificate's extensions are malformed.
     """
-    return names_of(certificate, parse_extensions(certificate))
+    try:
+        san = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        san = None
+    return names_of(certificate, san)
 
 
-def names_of(certificate: x509.Certificate, extensions: Extensions) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """certificate_names for a caller that has parsed the extensions already."""
+def names_of(
+    certificate: x509.Certificate, san: x509.SubjectAlternativeName | None
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """certificate_names for a caller that has the SAN extension (None: there is none) at hand already."""
     names: set[str] = set()
-    addresses = set(extensions.addresses)
-    dns_names: Sequence[str] = extensions.dns_names
+    addresses: set[str] = set()
+    dns_names: list[str] = []
+    for general in san or ():
+        if type(general) is x509.DNSName:
+            dns_names.append(general.value)
+        elif type(general) is x509.IPAddress and isinstance(general.value, IPv4Address | IPv6Address):
+            addresses.add(str(general.value))
     if not dns_names and (common_name := _common_name(certificate)) is not None:
         dns_names = [common_name]
-        if not extensions.has_san and (literal := _ip_literal(common_name)) is not None:
+        if san is None and (literal := _ip_literal(common_name)) is not None:
             addresses.add(literal)
     for text in dns_names:
         try:

@@ -72,16 +72,17 @@ def read_private_key(data: bytes) -> PrivateKey:
             RejectReason.OVERSIZED,
             f"a private key in it has {len(data)} bytes, more than the {MAX_KEY} one may have; use a smaller key",
         )
-    if _is_plain_p256(data):
-        return _read_plain_p256(data)
     _check_kind(data)
     data, stored = _without_public_key(data)
     try:
         key = load_der_private_key(data, None, unsafe_skip_rsa_key_validation=True)
         if not isinstance(key, _SERVABLE):
             raise unsupported_key("the private key")
-        info = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        encoded = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+        if _is_plain_p256(data):  # which the library has found to be the key's own, so nothing need be encoded again
+            info, encoded = _P256_INFO + data[73:], data
+        else:
+            info = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+            encoded = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
     except (ValueError, TypeError, UnsupportedAlgorithm, InternalError):
         raise _damaged() from None
     if stored is not None and not info.endswith(stored):
@@ -113,15 +114,6 @@ def prove_key(key: PrivateKey) -> None:
 def _is_plain_p256(data: bytes) -> bool:
     """Whether a key is P-256 in the one form in which it is also kept, public key included."""
     return len(data) == 138 and data.startswith(_P256[0]) and data[68:73] == _P256[1] and data[73] == 4
-
-
-def _read_plain_p256(data: bytes) -> PrivateKey:
-    """The same key, once the library has found that the public key in it is its own: nothing need be encoded again."""
-    try:
-        load_der_private_key(data, None)
-    except (ValueError, UnsupportedAlgorithm, InternalError):
-        raise _damaged() from None
-    return PrivateKey(data, hashlib.sha256(_P256_INFO + data[73:]).digest(), "ecdsa-p256")
 
 
 def _check_kind(data: bytes) -> None:
