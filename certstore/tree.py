@@ -68,11 +68,15 @@ class Tree:
         for directory in sorted(directories):
             if not self._look_below(directory, files, known):
                 return None
-        for real, name in loose:
+        for real, name in loose:  # in what is new, and was walked now, or is in none of ours
             entered = self._entered.get(real)
-            if entered is None and os.path.isdir(real):  # noqa: PTH112
-                return None
-            files.update(() if entered is None else (f"{entered}/{name}",))
+            if entered is None:
+                if os.path.isdir(real):  # noqa: PTH112
+                    return None
+            elif f"{real}/{name}" not in self._entered:
+                if os.path.isdir(path := f"{entered}/{name}"):  # noqa: PTH112
+                    return None
+                files.add(path)
         self._followed_later.update(path for path in files if os.path.islink(path))  # noqa: PTH114
         return files
 
