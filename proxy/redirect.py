@@ -259,17 +259,17 @@ class Redirect:
     async def _ask(self, connected: Connected, request: bytes) -> None:
         """Ask a server, and relay its answer."""
         loop, layer, server = self._service.loop, connected.layer, connected.socket
-        asked = connected.first + layer.encode(request)
+        asked = connected.first + bytes(layer.encode(request))
         await loop.sock_sendall(server, asked)
         self.account.to_backend += len(asked)
         while not layer.ended and (data := await loop.sock_recv(server, READ_SIZE)):
-            answer = layer.decode(data)
+            answer = bytes(layer.decode(data))
             while layer.more:
-                answer = bytes(answer) + layer.decode(b"")
-            if said := layer.output():
+                answer += layer.decode(b"")
+            if said := bytes(layer.output()):
                 await loop.sock_sendall(server, said)
             if answer:
-                await self._send(bytes(answer))
+                await self._send(answer)
         if layer.marks_end and not layer.ended:
             raise Refused(Outcome.TRUNCATED_BY_BACKEND)
 
