@@ -85,7 +85,10 @@ class CertificateContexts:
         key = (certificate.fingerprint, policy)
         context = self._contexts.get(key)
         if context is None:
-            context = self._contexts[key] = _certificate_context(certificate, policy)
+            try:
+                context = self._contexts[key] = _certificate_context(certificate, policy)
+            finally:
+                _lib.ERR_clear_error()  # engines take what is in OpenSSL's queue for their own
             if len(self._contexts) > self._limit:
                 self._contexts.popitem(last=False)
         else:
