@@ -103,6 +103,7 @@ class Session:
         service.metrics.begun()
         self._deadline = service.loop.call_later(service.handshake_timeout, self._fail, "timeout")
         service.loop.add_reader(sock, self._readable)
+        self._readable()  # where connections queue, what they begin with is there already
 
     def account_bytes(self) -> None:
         """Count what was relayed since the last call; where that is nothing, give back memory."""
