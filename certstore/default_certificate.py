@@ -13,7 +13,7 @@ from pathlib import Path
 from certstore.certified_key import CertifiedKey
 from certstore.errors import CertstoreError
 from certstore.issue import make_self_signed, write_private_file
-from certstore.load import FileRejected, parse_file
+from certstore.load import FileRejected, parse_file, prove_key
 from certstore.names import InvalidName, canonical_name
 
 FILE = "default-certificate.pem"
@@ -25,6 +25,8 @@ def load(state_directory: Path) -> CertifiedKey | None:
     path = state_directory / FILE
     try:
         content = parse_file(path.read_bytes())
+        for key in content.keys:
+            prove_key(key)
     except (OSError, FileRejected):
         return None
     if not content.certificates or not content.keys or content.certificates[0].spki != content.keys[0].spki:

@@ -28,10 +28,10 @@ from certstore.load import (
     RejectReason,
     looks_like_ours,
     parse_file,
-    prove_key,
 )
+from certstore.proofs import Proofs
 from certstore.sharing import Shared, pack, unpack
-from certstore.spread import spread
+from certstore.spread import WORTH_IT, spread
 from certstore.tree import Tree
 from certstore.unlock import Budget
 from certstore.unreadable import of_file
@@ -65,7 +65,7 @@ class Scan(NamedTuple):
     files: Mapping[str, FileState]  # by path as found (links not resolved); files that are none of ours are left out
     unseen: frozenset[str]  # of `files`, those in a directory that could not be read now: as they were last seen
     unreadable: tuple[tuple[str, int], ...]  # directories not (wholly) read: path, and errno or what stands for one
-    pending: bool = False  # files are left to decrypt, by another scan
+    pending: bool = False  # files are left to decrypt, or keys to prove, by another scan
     touched: frozenset[str] | None = None  # the paths that may have other content than at the scan before; None: all
     unusable: frozenset[str] | None = None  # paths of `files` that are rejected; None: to be found out
 
@@ -95,7 +95,7 @@ class DirectoryScanner:
         self._rejected: set[str] = set()
         self._restless: set[str] = set()  # files to be looked at by each scan
         self._shared = Shared()
-        self._proven: set[bytes] = set()  # public RSA keys (SPKI hashes) whose private key has proved itself
+        self._proofs = Proofs()
         self._slow: dict[str, _Slow] = {}  # files that took too long to decrypt
         self._unlock = Budget(math.inf)
 
@@ -123,12 +123,15 @@ class DirectoryScanner:
         passphrases = tuple(self._passphrases_source())
         retry = passphrases != tuple(self._passphrases)
         self._passphrases = passphrases
+        damaged = self._proofs.catch_up(self._known or {})
+        if self._known is not None:
+            self._known.update(damaged)
         concerned = None
         if events is not None and self._known is not None and not retry:
             concerned = self._tree.concerned(events, self._known)
-        return self._scan_all(retry) if concerned is None else self._scan_some(concerned)
+        return self._scan_all(retry, damaged) if concerned is None else self._scan_some(concerned.union(damaged))
 
-    def _scan_all(self, retry: bool) -> Scan:
+    def _scan_all(self, retry: bool, damaged: Iterable[str]) -> Scan:
         known = self._known
         walk = Walk(self._roots)
         files, foreign, pending = self._look_at(walk, retry)
@@ -142,6 +145,7 @@ class DirectoryScanner:
         touched = None
         if known is not None:
             touched = {path for path, state in files.items() if known.get(path) is not state}
+            touched.update(damaged)
             touched.update(path for path in known if path not in files)
         self._known, self._foreign, self._unreadable = files, foreign, tuple(walk.unreadable)
         self._rejected = {path for path, state in files.items() if state.rejection is not None}
@@ -178,7 +182,7 @@ class DirectoryScanner:
             self._known,
             self._unseen,
             self._unreadable,
-            pending,
+            pending or self._proofs.wanted,
             None if touched is None else frozenset(touched),
             frozenset(self._rejected),
         )
@@ -251,13 +255,18 @@ class DirectoryScanner:
 
     def _read_all(self, paths: Sequence[str]) -> list[FileState | None]:
         """Read and parse files, in several processes when there are many."""
-        states = spread(paths, lambda share: [self._read(path) for path in share], pack, unpack)
-        for state in states:
-            if state is not None and state.content is not None:
-                self._proven.update(key.spki for key in state.content.keys if key.key_type.startswith("rsa-"))
+        later = self._known is None and len(paths) >= WORTH_IT
+        states = spread(paths, lambda share: [self._read(path, prove=not later) for path in share], pack, unpack)
+        for path, state in zip(paths, states, strict=True):
+            if state is None or state.content is None or not state.content.keys:
+                continue
+            if later:
+                self._proofs.put_off((path,))
+            else:
+                self._proofs.remember(state.content)
         return states
 
-    def _read(self, path: str) -> FileState | None:
+    def _read(self, path: str, *, prove: bool) -> FileState | None:
         """Read and parse one file; None when it holds nothing of ours and does not claim to, or is gone by now."""
         signature = UNSETTLED
         try:
@@ -266,9 +275,8 @@ class DirectoryScanner:
             if not claims and not looks_like_ours(data):
                 return None
             content = parse_file(data, self._passphrases, self._unlock)
-            for key in content.keys:
-                if key.spki not in self._proven:
-                    prove_key(key)
+            if prove:
+                self._proofs.prove(content)
             return FileState(signature, content, None)
         except FileRejected as rejected:
             return FileState(signature, None, Rejection(rejected.reason, rejected.message))

@@ -89,7 +89,7 @@ class Tree:
         found = f"{self._entered.get(real, real)}/{name}"
         if at in self._real_roots or self._links.passes(at):
             return False
-        if not self._to_directories.isdisjoint((found, *dependents)):
+        if not self._to_directories.isdisjoint((found, *dependents)) or any(map(os.path.isdir, dependents)):
             return False
         if at in self._entered:
             directories.add(at)

@@ -417,3 +417,41 @@ def test_a_directory_that_is_a_file_is_told_apart_from_one_below_a_file(tmp_path
     file.write_text("")
     found = DirectoryScanner([file, file / "below"]).scan().unreadable
     assert found == ((str(file), errno.ENOTDIR), (str(file / "below"), errno.ENOENT))
+
+
+def damaged(pair: Pair) -> bytes:
+    """A P-256 key whose number is not the one of the public key that is stored with it."""
+    number = pair.key.private_numbers().private_value.to_bytes(32, "big")  # type: ignore[union-attr]  # it is P-256
+    return pair.key_der.replace(number, bytes(31) + b"\x07")
+
+
+@pytest.mark.parametrize("events", [None, frozenset[str]()])
+def test_at_a_start_with_many_files_keys_are_proved_by_the_scans_that_follow(
+    tmp_path: Path, pair: Pair, renewed: Pair, events: frozenset[str] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("certstore.directory.WORTH_IT", 2)
+    monkeypatch.setattr("certstore.proofs.AT_ONCE", 2)
+    pair.write(tmp_path, "good")
+    (tmp_path / "bad.key").write_bytes(damaged(renewed))
+    (tmp_path / "more.key").write_bytes(renewed.key_der)
+    settle(*tmp_path.iterdir())
+    scanner = DirectoryScanner([tmp_path])
+    first = scanner.scan()
+    assert first.pending
+    assert rejected(first) == {}
+    second = scanner.scan(events=events)
+    assert second.pending
+    assert rejected(second) == {"bad.key": RejectReason.MALFORMED}
+    assert second.touched == frozenset({str(tmp_path / "bad.key")})
+    third = scanner.scan(events=events)
+    assert not third.pending
+    assert (rejected(third), third.touched) == (rejected(second), frozenset())
+
+
+def test_few_files_are_proved_at_once(tmp_path: Path, pair: Pair, renewed: Pair) -> None:
+    pair.write(tmp_path, "good")
+    (tmp_path / "bad.key").write_bytes(damaged(renewed))
+    settle(*tmp_path.iterdir())
+    scan = DirectoryScanner([tmp_path]).scan()
+    assert not scan.pending
+    assert rejected(scan) == {"bad.key": RejectReason.MALFORMED}

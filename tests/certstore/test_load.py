@@ -46,8 +46,12 @@ def rejected(data: bytes, passphrases: Sequence[bytes] = ()) -> FileRejected:
     def unlock(data: bytes, passphrases: Sequence[bytes]) -> UnlockedFile:
         raise AssertionError("nothing here needs to be opened")
 
+    def read() -> None:
+        for key in parse_file(data, passphrases, unlock).keys:
+            prove_key(key)
+
     with pytest.raises(FileRejected) as caught:
-        parse_file(data, passphrases, unlock)
+        read()
     assert 10 < len(caught.value.message) < 250
     assert ("; " in caught.value.message) == (caught.value.reason is not RejectReason.OVERSIZED)
     return caught.value
