@@ -20,7 +20,7 @@ from benchmarks.peers.every import PEERS
 from benchmarks.run import run
 from benchmarks.stage import Stage
 
-WIDTH = 140  # where the output is no terminal
+WIDTH = 160  # where the output is no terminal
 _Named = TypeVar("_Named")
 
 

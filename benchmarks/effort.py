@@ -11,7 +11,8 @@ class Effort:
 
     handshakes: int = 1500
     in_flight: int = 32
-    transfers: int = 4  # of 100 MiB, at the same time
+    transfers: int = 8  # of 100 MiB
+    transfers_in_flight: int = 4
     requests: int = 60_000  # so many that the handshakes before them are about 1 % of the CPU
     request_connections: int = 32
     idle: int = 2000

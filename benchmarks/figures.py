@@ -41,6 +41,9 @@ FIGURES = {
 
 def shown(name: str, value: float) -> str:
     """A value with its unit, to three digits."""
-    unit = FIGURES[name].unit
-    digits = f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
-    return f"{digits} {unit}".rstrip()
+    return f"{digits(value)} {FIGURES[name].unit}".rstrip()
+
+
+def digits(value: float) -> str:
+    """Three digits of it, more where it is a thousand or more."""
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"

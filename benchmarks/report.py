@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.table import Table
 
 from benchmarks.charts import overview
-from benchmarks.figures import FIGURES, shown
+from benchmarks.figures import FIGURES, digits, shown
 from benchmarks.results import CaseResult, Results, ratio, summary
 
 
@@ -50,7 +50,7 @@ def _table(case: CaseResult) -> Table:
         made.add_row(
             peer,
             shown(case.figure, main.median),
-            f"{shown(case.figure, main.least)} .. {shown(case.figure, main.most)}",
+            f"{digits(main.least)} .. {digits(main.most)}",
             "" if peer == "snigate" or against is None else f"{against:.2f}",
             *("" if one is None else shown(name, one.median) for name, one in zip(beside, others, strict=True)),
         )

@@ -20,13 +20,18 @@ _CIPHER = CIPHERSUITES.decode()
 
 
 def transfer(stage: Stage, peer: Peer, *, up: bool, wanted: Wanted = Wanted()) -> Sample:  # noqa: B008
-    """Some files of 100 MiB at the same time."""
+    """Some files of 100 MiB, a few at the same time."""
     running = stage.running(peer, wanted)
     count = stage.effort.transfers
     address = f"https://{NAME}:{running.site.port}/{'upload' if up else '100m'}"
     one = ["-o", "/dev/null", *(["-T", str(stage.upload)] if up else []), address]
     command = ["curl", "--silent", "--show-error", "--fail", "--insecure", "--parallel", "--parallel-immediate"]
-    command += ["--resolve", f"{NAME}:{running.site.port}:127.0.0.1", "--parallel-max", str(count)]
+    command += [
+        "--resolve",
+        f"{NAME}:{running.site.port}:127.0.0.1",
+        "--parallel-max",
+        str(stage.effort.transfers_in_flight),
+    ]
     command += ["--tls13-ciphers", _CIPHER, "--curves", "X25519", "--header", "Expect:", *one * count]
     with metered(running) as meter:
         began = time.perf_counter()

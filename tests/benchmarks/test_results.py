@@ -57,7 +57,7 @@ def test_the_table_of_a_case_shows_median_spread_ratio_and_what_else_was_measure
     assert [cell.strip() for cell in row.strip("│").split("│")] == [
         "nginx",
         "1200 us",
-        "1000 us .. 1400 us",
+        "1000 .. 1400",
         "0.58",
         "1200 /s",
     ]
