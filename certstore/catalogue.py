@@ -7,24 +7,18 @@ signature changed, a chain verified when the certificates it may use or the root
 
 from __future__ import annotations
 
-import logging
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 from certstore import default_certificate
 from certstore.certified_key import CertifiedKey
-from certstore.chain import IssuerPool, build_chain, sendable
-from certstore.directory import DirectoryScanner, Scan
-from certstore.errors import ENDINGS
+from certstore.directory import DirectoryScanner
 from certstore.inventory import Inventory, Pair, Problem, problems
-from certstore.load import Certificate
-from certstore.names import InvalidName, canonical_name, wildcard_of
-from certstore.trust import TrustStore, Verdict
-
-log = logging.getLogger("snigate.keeper")
+from certstore.names import InvalidName, canonical_name
+from certstore.trust import TrustStore
+from certstore.verifier import Judgement, Verifier
 
 DEFAULT_NAME_FILE = "default"
 CERTIFICATES = "certs"
@@ -56,7 +50,8 @@ class Settings:
 class Snapshot:
     """What can be served, and what an operator should look at."""
 
-    certificates: dict[str, CertifiedKey] = field(default_factory=dict)  # by fingerprint
+    certificates: Mapping[str, CertifiedKey] = field(default_factory=dict)  # by fingerprint
+    changed: frozenset[str] = frozenset()  # fingerprints of those that the snapshot before had not, or had otherwise
     default_name: str | None = None
     made: CertifiedKey | None = None
     problems: tuple[Problem, ...] = ()
@@ -64,25 +59,6 @@ class Snapshot:
     unverified: int = 0  # certificates whose chain has not been verified yet
     again_in: float | None = None  # seconds until a scan is wanted because a file has just gone
     again_at: float = math.inf  # Unix seconds at which some chain wants to be verified again
-
-
-class _Judged(NamedTuple):
-    """A chain's verification, and what it was made from."""
-
-    basis: tuple[str, ...]  # the roots' version and the candidates' fingerprints
-    chain: tuple[bytes, ...]
-    trusted_from: int
-    trusted_until: int
-    again_at: float
-
-
-class _Stale(NamedTuple):
-    """A pair whose chain is to be verified, the certificates it may use, and both as a basis for `_Judged`."""
-
-    pair: Pair
-    candidates: tuple[Certificate, ...]
-    rooted: tuple[Certificate, ...]  # of the candidates, those that a chain to a root can be made of
-    basis: tuple[str, ...]
 
 
 class Catalogue:
@@ -94,14 +70,13 @@ class Catalogue:
         self._scanner = DirectoryScanner(settings.scanned, self._passphrases)
         self._key_of = dict.fromkeys(map(str, settings.directories), "certificates.directories")
         self._inventory = Inventory()
-        self._scanned = Scan({}, frozenset(), ())
-        self._again_in: float | None = None
         self._trust = TrustStore.load(settings.trust)
-        self._judged: dict[str, _Judged] = {}
-        self._stale: list[_Stale] | None = None  # left to verify since the last scan; None: to be found out
-        self._again_at = math.inf  # Unix seconds at which some chain wants to be verified again
-        self._entries: dict[str, tuple[Pair, _Judged | None, CertifiedKey]] = {}
-        self._pool = IssuerPool()
+        self._verifier = Verifier(self._trust)
+        self._again_in: float | None = None
+        self._certificates: dict[str, CertifiedKey] = {}
+        self._touched: set[str] = set()  # fingerprints whose entry has to be made anew
+        self._problems: tuple[Problem, ...] = ()
+        self._waiting: tuple[frozenset[str], frozenset[str]] = (frozenset(), frozenset())  # as found, and as shown
 
     @property
     def trust(self) -> TrustStore:
@@ -109,33 +84,38 @@ class Catalogue:
         return self._trust
 
     @property
-    def files(self) -> Iterable[str]:
-        """Every certificate file found by the last scan."""
-        return self._scanned.files
+    def outside(self) -> Iterable[str]:
+        """Certificate files that lie outside the directories, of which a watch says nothing; not all of very many."""
+        return self._scanner.outside
 
-    @property
-    def shown_files(self) -> frozenset[str]:
-        """The same in the spelling of a snapshot's paths."""
-        return frozenset(map(_utf8, self.files))
+    def holds(self, path: str) -> bool:
+        """Whether the last scan found a certificate file with this path, in the spelling of a snapshot's paths."""
+        return self._scanner.holds(path) or ("\\" in path and path in map(_utf8, self._scanner.files))
 
     def refresh(self, now: float, monotonic: float) -> Snapshot:
         """Look at everything again and verify all of it: `scan` and `assess` in one."""
         self.scan(monotonic)
         return self.assess(now)
 
-    def scan(self, monotonic: float, unlock_seconds: float = math.inf) -> None:
+    def scan(self, monotonic: float, unlock_seconds: float = math.inf, events: Collection[str] | None = None) -> None:
         """Look at the directories and trust files again. `monotonic` is any clock (seconds) that never goes back.
 
-        At most `unlock_seconds` go to decrypting; where that is not enough, another scan is wanted at once. Never
-        raises for what the files hold.
+        With `events`, only at what a change at these paths may concern. At most `unlock_seconds` go to decrypting;
+        where that is not enough, another scan is wanted at once. Never raises for what the files hold.
         """
         self._passphrase_problems = []
         self._trust = TrustStore.load(self._settings.trust)
-        self._scanned = self._scanner.scan(unlock_seconds)
-        again_in = self._inventory.update(self._scanned, monotonic)
-        self._again_in = 0.0 if self._scanned.pending else again_in
-        self._pool.replace((one for one in self._inventory.certificates if one.is_ca), self._trust.anchors)
-        self._stale = None
+        scanned = self._scanner.scan(unlock_seconds, events)
+        again_in = self._inventory.update(scanned, monotonic)
+        self._again_in = 0.0 if scanned.pending else again_in
+        changed, authorities_changed = self._inventory.take_changes()
+        self._touched |= changed
+        self._verifier.take_in(changed, self._inventory.pairs)
+        if authorities_changed or self._trust.version != self._verifier.trust.version:
+            self._verifier.replace(self._inventory.authorities, self._trust)
+        self._problems = tuple(
+            one._replace(path=_utf8(one.path)) for one in (*problems(scanned, self._key_of), *self._other_problems())
+        )
 
     def assess(self, now: float, verify_at_most: int | None = None) -> Snapshot:
         """What can be served of what was scanned last, at `now` (Unix seconds).
@@ -143,91 +123,46 @@ class Catalogue:
         Certificates that compete for a name are always verified; of the others at most `verify_at_most` in one call
         (None: all), so that a caller can publish in between.
         """
-        pairs = self._inventory.pairs
-        unverified = self._judge(pairs, now, verify_at_most)
-        certificates = {fingerprint: self._entry(fingerprint, pair) for fingerprint, pair in pairs.items()}
-        self._entries = {fingerprint: self._entries[fingerprint] for fingerprint in certificates}
+        self._touched |= self._verifier.verify(self._inventory.pairs, now, verify_at_most)
+        touched, self._touched = self._touched, set()
+        changed = self._changed_of(touched)
         name, default_problems = self._default_name()
         return Snapshot(
-            certificates=certificates,
+            certificates=self._certificates,
+            changed=changed,
             default_name=name,
             made=default_certificate.load(self._settings.state_directory),
-            problems=tuple(
-                one._replace(path=_utf8(one.path))
-                for one in (*problems(self._scanned, self._key_of), *self._other_problems(), *default_problems)
-            ),
-            waiting=frozenset(map(_utf8, self._inventory.waiting)),
-            unverified=unverified,
+            problems=(*self._problems, *(one._replace(path=_utf8(one.path)) for one in default_problems)),
+            waiting=self._shown_waiting(),
+            unverified=self._verifier.unverified,
             again_in=self._again_in,
-            again_at=self._again_at,
+            again_at=self._verifier.again_at,
         )
 
-    def _judge(self, pairs: dict[str, Pair], now: float, at_most: int | None) -> int:
-        """Verify what needs it, rivals for a name first; returns how many are left for a later call."""
-        if self._stale is None or now >= self._again_at:
-            self._stale = self._find_stale(pairs, now)
-            self._judged = {fingerprint: one for fingerprint, one in self._judged.items() if fingerprint in pairs}
-        due, self._stale = self._stale, []
-        if at_most is not None and len(due) > at_most:
-            competing = _competing(pair.certificate for pair in pairs.values())
-            due.sort(key=lambda one: one.pair.certificate.fingerprint not in competing)
-            rivals = sum(one.pair.certificate.fingerprint in competing for one in due)
-            due, self._stale = due[: rivals + at_most], due[rivals + at_most :]
-        for one in due:
-            self._judged[one.pair.certificate.fingerprint] = self._judgement(one, now)
-        self._again_at = min((one.again_at for one in self._judged.values()), default=math.inf)
-        return len(self._stale)
+    def _changed_of(self, touched: Iterable[str]) -> frozenset[str]:
+        """Make these entries anew, in a table of their own if any differs; those that are others than before."""
+        changed: dict[str, CertifiedKey | None] = {}
+        for fingerprint in touched:
+            pair, known = self._inventory.pairs.get(fingerprint), self._certificates.get(fingerprint)
+            entry = None if pair is None else _entry(pair, self._verifier.judgement(fingerprint))
+            if entry != known:
+                changed[fingerprint] = entry
+        if changed:
+            self._certificates = self._certificates.copy()  # the one before is another snapshot's
+        for fingerprint, entry in changed.items():
+            if entry is None:
+                del self._certificates[fingerprint]
+            else:
+                self._certificates[fingerprint] = entry
+        return frozenset(changed)
 
-    def _judgement(self, stale: _Stale, now: float) -> _Judged:
-        leaf = stale.pair.certificate
-        try:
-            verdict, again_at = self._trust.best_verdict(leaf, stale.rooted, now)
-            return _judged(stale.basis, leaf, stale.candidates, verdict, again_at)
-        except ENDINGS:
-            raise
-        except BaseException:  # whatever a library makes of hostile bytes costs this certificate its chain, not all
-            log.exception("the chain of certificate %s cannot be verified; it counts as not trusted", leaf.fingerprint)
-            return _Judged(stale.basis, (), 0, 0, math.inf)
-
-    def _find_stale(self, pairs: dict[str, Pair], now: float) -> list[_Stale]:
-        """The pairs whose chain has to be verified: new ones, those with other candidates or roots, those due."""
-        found = []
-        for fingerprint, pair in pairs.items():
-            candidates = self._pool.candidates(pair.certificate, pair.company)
-            rooted = self._pool.rooted(candidates)
-            basis = (self._trust.version, *(one.fingerprint for one in (*candidates, *rooted)))
-            judged = self._judged.get(fingerprint)
-            if judged is None or judged.basis != basis or now >= judged.again_at:
-                found.append(_Stale(pair, candidates, rooted, basis))
-        return found
-
-    def _entry(self, fingerprint: str, pair: Pair) -> CertifiedKey:
-        judged = self._judged.get(fingerprint)
-        known = self._entries.get(fingerprint)
-        if known is not None and known[0] is pair and known[1] is judged:
-            return known[2]
-        leaf = pair.certificate
-        entry = CertifiedKey(
-            fingerprint=fingerprint,
-            names=leaf.names,
-            addresses=leaf.addresses,
-            key_type=leaf.key_type,
-            not_before=leaf.not_before,
-            not_after=leaf.not_after,
-            self_signed=leaf.self_signed,
-            trusted_from=judged.trusted_from if judged else 0,
-            trusted_until=judged.trusted_until if judged else 0,
-            leaf=leaf.der,
-            chain=judged.chain
-            if judged
-            else sendable(one.der for one in pair.company if one.is_ca and not one.self_signed),
-            key=pair.key.der,
-            paths=tuple(map(_utf8, pair.paths[:MAX_PATHS])),
-        )
-        if known is not None and known[2] == entry:
-            entry = known[2]
-        self._entries[fingerprint] = (pair, judged, entry)
-        return entry
+    def _shown_waiting(self) -> frozenset[str]:
+        found, shown = self._waiting
+        if self._inventory.waiting is not found:
+            found = self._inventory.waiting
+            shown = frozenset(map(_utf8, found))
+            self._waiting = found, shown
+        return shown
 
     def _default_name(self) -> tuple[str | None, list[Problem]]:
         """The default's host name: the configuration's, else what `<state>/default` says."""
@@ -266,32 +201,24 @@ class Catalogue:
         ]
 
 
-def _judged(
-    basis: tuple[str, ...],
-    leaf: Certificate,
-    candidates: tuple[Certificate, ...],
-    verdict: Verdict | None,
-    again_at: float | None,
-) -> _Judged:
-    later = math.inf if again_at is None else again_at
-    if verdict is None or sendable(verdict.chain) != verdict.chain:
-        return _Judged(basis, build_chain(leaf, candidates), 0, 0, later)
-    return _Judged(basis, verdict.chain, verdict.valid_from, verdict.valid_until, later)
-
-
-def _competing(certificates: Iterable[Certificate]) -> frozenset[str]:
-    """Fingerprints of certificates that share a host name with another, by the exact name or through a wildcard."""
-    holders: dict[str, list[str]] = {}
-    for one in certificates:
-        for name in (*one.names, *one.addresses):
-            holders.setdefault(name, []).append(one.fingerprint)
-    found: set[str] = set()
-    for name, fingerprints in holders.items():
-        wildcard = None if name.startswith("*.") else wildcard_of(name)
-        rivals = holders.get(wildcard, []) if wildcard is not None else []
-        if len(fingerprints) + len(rivals) > 1:
-            found.update(fingerprints, rivals)
-    return frozenset(found)
+def _entry(pair: Pair, judgement: Judgement) -> CertifiedKey:
+    leaf = pair.certificate
+    paths = pair.paths[:MAX_PATHS]
+    return CertifiedKey(
+        fingerprint=leaf.fingerprint,
+        names=leaf.names,
+        addresses=leaf.addresses,
+        key_type=leaf.key_type,
+        not_before=leaf.not_before,
+        not_after=leaf.not_after,
+        self_signed=leaf.self_signed,
+        trusted_from=judgement.trusted_from,
+        trusted_until=judgement.trusted_until,
+        leaf=leaf.der,
+        chain=judgement.chain,
+        key=pair.key.der,
+        paths=paths if all(map(str.isascii, paths)) else tuple(map(_utf8, paths)),
+    )
 
 
 def _utf8(path: str) -> str:

@@ -41,7 +41,7 @@ _FIXED = (  # how the SubjectPublicKeyInfo starts, RFC 5480 and RFC 8410
 )
 
 
-class Certificate(msgspec.Struct, frozen=True, gc=False):
+class Certificate(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """One certificate. Times are Unix seconds; `issuer` and `subject` are the names' DER as signed."""
 
     fingerprint: str  # SHA-256 of the DER, lower-case hexadecimal
@@ -212,10 +212,11 @@ def _extensions(parsed: x509.Certificate) -> tuple[bool, bool, x509.SubjectAlter
     is_ca, server_auth, san = False, True, None
     for extension in parsed.extensions:
         value = extension.value
-        if isinstance(value, x509.SubjectAlternativeName):
+        kind = type(value)  # isinstance asks an abstract base class, for a microsecond each time
+        if kind is x509.SubjectAlternativeName:
             san = value
-        elif isinstance(value, x509.BasicConstraints):
+        elif kind is x509.BasicConstraints:
             is_ca = value.ca
-        elif isinstance(value, x509.ExtendedKeyUsage):
+        elif kind is x509.ExtendedKeyUsage:
             server_auth = not _SERVER_USAGES.isdisjoint(value)
     return is_ca, server_auth, san

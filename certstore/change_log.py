@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from certstore.catalogue import Snapshot
 from certstore.certified_key import CertifiedKey
@@ -48,9 +48,9 @@ def note_change(
     after: Snapshot,
     put: list[CertifiedKey],
     retire: list[str],
-    files: frozenset[str],
+    is_there: Callable[[str], bool],
 ) -> None:
-    """Log what is served from now on and what no longer is. `files` are those found now."""
+    """Log what is served from now on and what no longer is. `is_there` knows the files found now."""
     now = time.time()
     fresh = [one for one in put if one.fingerprint not in before.certificates]
     for one in fresh[:LOGGED_AT_MOST]:
@@ -59,11 +59,12 @@ def note_change(
             "serving certificate %s for %s (%s) from %s", one.fingerprint[:16], names, reason(one, now), one.paths[0]
         )
     retired = [before.certificates[fingerprint] for fingerprint in retire[:LOGGED_AT_MOST]]
-    others = _carried(after, (one.names[0] for one in retired if one.names))
-    for one in retired:
-        log.info(
-            "retired certificate %s for %s: %s", one.fingerprint[:16], _names(one), _why(one, fresh, files, others)
-        )
+    successors = [_successor(one, fresh) for one in retired]
+    alone = [one for one, successor in zip(retired, successors, strict=True) if successor is None]
+    others = _carried(after, (one.names[0] for one in alone if one.names))
+    for one, successor in zip(retired, successors, strict=True):
+        why = _why_gone(one, is_there, others) if successor is None else _replaced_by(successor)
+        log.info("retired certificate %s for %s: %s", one.fingerprint[:16], _names(one), why)
     if len(fresh) > LOGGED_AT_MOST or len(retire) > LOGGED_AT_MOST:
         log.info("change %d: %d new certificates, %d retired", number, len(fresh), len(retire))
 
@@ -77,17 +78,24 @@ def _note_waiting(before: Snapshot, after: Snapshot) -> None:
         log.warning("%d further files hold certificates without private key", len(begun) - LOGGED_AT_MOST)
     over = before.waiting - after.waiting
     if over:
-        served = {path for one in after.certificates.values() for path in one.paths}
+        changed = (after.certificates[fingerprint] for fingerprint in after.changed & after.certificates.keys())
+        served = {path for one in changed for path in one.paths}
         for path in sorted(over & served)[:LOGGED_AT_MOST]:
             log.info("%s: has its private key now", path)
 
 
-def _why(retired: CertifiedKey, fresh: list[CertifiedKey], files: frozenset[str], others: frozenset[str]) -> str:
+def _successor(retired: CertifiedKey, fresh: list[CertifiedKey]) -> CertifiedKey | None:
+    """What one of its files holds now."""
+    return next((one for one in fresh if not set(one.paths).isdisjoint(retired.paths)), None)
+
+
+def _replaced_by(successor: CertifiedKey) -> str:
+    return f"{successor.paths[0]} now holds {successor.fingerprint[:16]}"
+
+
+def _why_gone(retired: CertifiedKey, is_there: Callable[[str], bool], others: frozenset[str]) -> str:
     """Why a certificate was retired, and whether another one is there for its first name, which is then served."""
-    successor = next((one for one in fresh if not set(one.paths).isdisjoint(retired.paths)), None)
-    if successor is not None:
-        return f"{successor.paths[0]} now holds {successor.fingerprint[:16]}"
-    gone = next((path for path in retired.paths if path not in files), None)
+    gone = next((path for path in retired.paths if not is_there(path)), None)
     why = f"{gone} is gone" if gone is not None else f"{retired.paths[0]} no longer holds it"
     if not retired.names:
         return why

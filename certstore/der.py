@@ -51,11 +51,14 @@ def children(data: bytes, parent: Element) -> list[Element]:
     if end > len(data):
         raise DerError("the element ends beyond the data")
     while at < end:
-        child = element(data, at)
-        if child.end > end:
+        if at + 2 <= end and (length := data[at + 1]) < 0x80:
+            child = Element(data[at], at, at + 2, at + 2 + length)
+        else:
+            child = element(data, at)
+        at = child.end
+        if at > end:
             raise DerError("an element ends beyond its parent")
         found.append(child)
-        at = child.end
     return found
 
 

@@ -14,61 +14,41 @@ import errno
 import math
 import os
 import stat
+import struct
 import time
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
-
 from certstore.errors import ENDINGS
+from certstore.file_state import UNSETTLED, FileState, Rejection, Signature
 from certstore.load import (
     MAX_FILE_SIZE,
-    Certificate,
-    FileContent,
     FileRejected,
     RejectReason,
     looks_like_ours,
     parse_file,
     prove_key,
 )
+from certstore.sharing import Shared, pack, unpack
 from certstore.spread import spread
+from certstore.tree import Tree
 from certstore.unlock import Budget
 from certstore.unreadable import of_file
 from certstore.walk import Walk
 
 SUFFIXES = (".pem", ".crt", ".cer", ".cert", ".key", ".der", ".p12", ".pfx", ".chain", ".ca-bundle")
 
-Signature = tuple[int, int, int, int, int]  # device, inode, size, mtime and ctime in nanoseconds
-UNSETTLED: Signature = (0, 0, 0, 0, 0)  # no file has it: what carries it is read again at the next scan
 TICK_NS = 50_000_000
 HEAD = 4096  # bytes by which a file without one of these suffixes is taken for ours or not
 RETRY_SLOW = 60.0  # seconds until a file that took too long to decrypt is tried again, then twice as long each time...
 RETRY_SLOW_AT_MOST = 3600.0  # ...up to this
 
+_pack = struct.Struct("=QQqqq").pack
 _TEXT_FORMS = (b"Certificate:", b"Private-Key:", b"RSA Private-Key:")  # what `openssl -text` puts before the PEM
 
 
-class Rejection(msgspec.Struct, frozen=True):
-    """Why a file's content cannot be used: a word out of a fixed set, and a sentence."""
-
-    reason: RejectReason
-    message: str
-
-
 _NOT_A_FILE = Rejection(RejectReason.NOT_A_FILE, "is not a regular file; remove it from the directory")
-
-
-class FileState(msgspec.Struct, frozen=True):
-    """One file as last read. Exactly one of `content` and `rejection` is set."""
-
-    signature: Signature
-    content: FileContent | None
-    rejection: Rejection | None
-
-
-_encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(list[FileState | None])
 
 
 class _Slow(NamedTuple):
@@ -80,12 +60,21 @@ class _Slow(NamedTuple):
 
 
 class Scan(NamedTuple):
-    """What the directories hold now."""
+    """What the directories hold now. `files` is the scanner's own, and is what it is only until the next scan."""
 
-    files: dict[str, FileState]  # by path as found (links not resolved); files that are none of ours are left out
+    files: Mapping[str, FileState]  # by path as found (links not resolved); files that are none of ours are left out
     unseen: frozenset[str]  # of `files`, those in a directory that could not be read now: as they were last seen
     unreadable: tuple[tuple[str, int], ...]  # directories not (wholly) read: path, and errno or what stands for one
     pending: bool = False  # files are left to decrypt, by another scan
+    touched: frozenset[str] | None = None  # the paths that may have other content than at the scan before; None: all
+    unusable: frozenset[str] | None = None  # paths of `files` that are rejected; None: to be found out
+
+    @property
+    def rejected(self) -> Iterator[tuple[str, FileState]]:
+        """Files that cannot be used."""
+        for path in self.files if self.unusable is None else self.unusable:
+            if (state := self.files[path]).rejection is not None:
+                yield path, state
 
 
 class DirectoryScanner:
@@ -96,70 +85,145 @@ class DirectoryScanner:
 
     def __init__(self, roots: Sequence[Path], passphrases: Callable[[], Sequence[bytes]] = tuple) -> None:
         self._roots = tuple(str(root) for root in roots)
+        self._tree = Tree(self._roots)
         self._passphrases_source = passphrases
         self._passphrases: Sequence[bytes] = ()
-        self._known: dict[str, FileState] = {}
+        self._known: dict[str, FileState] | None = None  # None: not scanned yet
         self._foreign: dict[str, Signature] = {}  # files that hold nothing of ours, such as a README
-        self._certificates: dict[str, Certificate] = {}  # by fingerprint: one object however many files hold it
-        self._proven: set[bytes] = set()  # public keys (SPKI hashes) whose private key has proved itself
+        self._unseen: frozenset[str] = frozenset()
+        self._unreadable: tuple[tuple[str, int], ...] = ()
+        self._rejected: set[str] = set()
+        self._restless: set[str] = set()  # files to be looked at by each scan
+        self._shared = Shared()
+        self._proven: set[bytes] = set()  # public RSA keys (SPKI hashes) whose private key has proved itself
         self._slow: dict[str, _Slow] = {}  # files that took too long to decrypt
         self._unlock = Budget(math.inf)
 
-    def scan(self, unlock_seconds: float = math.inf) -> Scan:
-        """Walk all directories; the result is what they hold now. Never raises for what it finds there.
+    @property
+    def files(self) -> Collection[str]:
+        """Every file of ours that the last scan found."""
+        return self._known or ()
 
-        At most `unlock_seconds` go to decrypting; what is left then is rejected for now, and first at the next scan.
+    def holds(self, path: str) -> bool:
+        """Whether the last scan found this file."""
+        return path in self.files
+
+    @property
+    def outside(self) -> Iterable[str]:
+        """Files for which there are no events, since they lie outside the directories; not all of very many."""
+        return self._tree.outside
+
+    def scan(self, unlock_seconds: float = math.inf, events: Collection[str] | None = None) -> Scan:
+        """Look at the directories; the result is what they hold now. Never raises for what it finds there.
+
+        With `events`, only at what a change at these paths may concern, else at everything. At most `unlock_seconds`
+        go to decrypting; what is left then is rejected for now, and first at the next scan.
         """
         self._unlock = Budget(unlock_seconds)
         passphrases = tuple(self._passphrases_source())
         retry = passphrases != tuple(self._passphrases)
         self._passphrases = passphrases
+        concerned = None
+        if events is not None and self._known is not None and not retry:
+            concerned = self._tree.concerned(events, self._known)
+        return self._scan_all(retry) if concerned is None else self._scan_some(concerned)
+
+    def _scan_all(self, retry: bool) -> Scan:
+        known = self._known
+        walk = Walk(self._roots)
+        files, foreign, pending = self._look_at(walk, retry)
+        lost = tuple(directory.rstrip("/") + "/" for directory, _ in walk.unreadable)
+        if lost and known:
+            unseen = {path: state for path, state in known.items() if path not in files and path.startswith(lost)}
+            files.update(unseen)
+            self._unseen = frozenset(unseen)
+        else:
+            self._unseen = frozenset()
+        touched = None
+        if known is not None:
+            touched = {path for path, state in files.items() if known.get(path) is not state}
+            touched.update(path for path in known if path not in files)
+        self._known, self._foreign, self._unreadable = files, foreign, tuple(walk.unreadable)
+        self._rejected = {path for path, state in files.items() if state.rejection is not None}
+        self._restless = {path for path, state in files.items() if _is_restless(state)}
+        self._slow = {path: slow for path, slow in self._slow.items() if path in self._rejected}
+        if touched:
+            self._shared.keep(state.content for state in files.values() if state.content is not None)
+        self._tree.adopt(walk, touched)
+        return self._found(pending, touched)
+
+    def _scan_some(self, concerned: set[str]) -> Scan:
+        assert self._known is not None
+        concerned |= self._restless - self._unseen
+        files, foreign, pending = self._look_at(concerned, retry=False)
+        for path in concerned:
+            state = files.get(path)
+            if state is None:
+                self._known.pop(path, None)
+            else:
+                self._known[path] = state
+            if path in foreign:
+                self._foreign[path] = foreign[path]
+            else:
+                self._foreign.pop(path, None)
+            _put_in(self._rejected, path, state is not None and state.rejection is not None)
+            _put_in(self._restless, path, state is not None and _is_restless(state))
+            if path not in self._rejected:
+                self._slow.pop(path, None)
+        return self._found(pending, concerned)
+
+    def _found(self, pending: bool, touched: set[str] | None) -> Scan:
+        assert self._known is not None
+        return Scan(
+            self._known,
+            self._unseen,
+            self._unreadable,
+            pending,
+            None if touched is None else frozenset(touched),
+            frozenset(self._rejected),
+        )
+
+    def _look_at(self, paths: Iterable[str], retry: bool) -> tuple[dict[str, FileState], dict[str, Signature], bool]:
+        """What these files hold, the signatures of those that are none of ours, and whether some are to be opened yet.
+
+        Files that are gone are in neither.
+        """
+        known = self._known or {}
         files: dict[str, FileState] = {}
         foreign: dict[str, Signature] = {}
         changed: dict[str, Signature] = {}
-        walk = Walk(self._roots)
-        for path in walk:
-            looked = self._look(path, retry, foreign)
+        for path in paths:
+            looked = self._look(path, known.get(path), retry, foreign)
             if isinstance(looked, FileState):
                 files[path] = looked
             elif looked is not None:
                 changed[path] = looked
-        reading = sorted(changed, key=lambda path: not _is_pending(self._known.get(path)))
+        reading = sorted(changed, key=lambda path: not _is_pending(known.get(path)))
         for path, state in zip(reading, self._read_all(reading), strict=True):
             if state is None:
                 foreign[path] = changed[path]
             else:
-                files[path] = self._shared(state)
+                files[path] = self._shared.share(state)
         self._note_slow(files, changed)
-        lost = tuple(directory.rstrip("/") + "/" for directory, _ in walk.unreadable)
-        unseen = frozenset(path for path in self._known if path not in files and path.startswith(lost)) if lost else ()
-        files.update((path, self._known[path]) for path in unseen)
-        if files != self._known:
-            self._certificates = {one.fingerprint: one for state in files.values() for one in _certificates(state)}
-        self._known, self._foreign = files, foreign
-        pending = any(_is_pending(files.get(path)) for path in reading)
-        return Scan(files, frozenset(unseen), tuple(walk.unreadable), pending)
+        return files, foreign, any(_is_pending(files.get(path)) for path in reading)
 
     def _note_slow(self, files: dict[str, FileState], tried: Container[str]) -> None:
         """When to try those again that took too long to decrypt; a file that changed is tried at once."""
         now = time.monotonic()
-        slow = {}
         for path, state in files.items():
             if state.rejection is None or state.rejection.reason is not RejectReason.UNLOCK_TIMEOUT:
                 continue
             known = self._slow.get(path)
             if known is None or known.signature != state.signature:
-                slow[path] = _Slow(state.signature, RETRY_SLOW, now + RETRY_SLOW)
+                self._slow[path] = _Slow(state.signature, RETRY_SLOW, now + RETRY_SLOW)
             elif path in tried:
                 wait = min(2 * known.wait, RETRY_SLOW_AT_MOST)
-                slow[path] = _Slow(state.signature, wait, now + wait)
-            else:
-                slow[path] = known
-        self._slow = slow
+                self._slow[path] = _Slow(state.signature, wait, now + wait)
 
-    def _look(self, path: str, retry: bool, foreign: dict[str, Signature]) -> FileState | Signature | None:
+    def _look(
+        self, path: str, known: FileState | None, retry: bool, foreign: dict[str, Signature]
+    ) -> FileState | Signature | None:
         """What is known of a file without reading it; its signature when it has to be read; None for none of ours."""
-        known = self._known.get(path)
         try:
             status = os.stat(path)  # noqa: PTH116
         except OSError as error:
@@ -187,15 +251,11 @@ class DirectoryScanner:
 
     def _read_all(self, paths: Sequence[str]) -> list[FileState | None]:
         """Read and parse files, in several processes when there are many."""
-        return spread(paths, lambda share: [self._read(path) for path in share], _encoder.encode, _decoder.decode)
-
-    def _shared(self, state: FileState) -> FileState:
-        """The same state with certificates that are known already as the one object there is of each."""
-        if state.content is None:
-            return state
-        self._proven.update(key.spki for key in state.content.keys)
-        certificates = tuple(self._certificates.setdefault(one.fingerprint, one) for one in state.content.certificates)
-        return FileState(state.signature, FileContent(certificates, state.content.keys), None)
+        states = spread(paths, lambda share: [self._read(path) for path in share], pack, unpack)
+        for state in states:
+            if state is not None and state.content is not None:
+                self._proven.update(key.spki for key in state.content.keys if key.key_type.startswith("rsa-"))
+        return states
 
     def _read(self, path: str) -> FileState | None:
         """Read and parse one file; None when it holds nothing of ours and does not claim to, or is gone by now."""
@@ -225,8 +285,22 @@ def _is_pending(state: FileState | None) -> bool:
     return state is not None and state.rejection is not None and state.rejection.reason is RejectReason.UNLOCK_PENDING
 
 
-def _certificates(state: FileState) -> tuple[Certificate, ...]:
-    return state.content.certificates if state.content is not None else ()
+def _is_restless(state: FileState) -> bool:
+    """Whether a file may be another at the next scan although nothing tells of a change."""
+    if state.rejection is None:
+        return state.signature == UNSETTLED
+    return state.signature == UNSETTLED or state.rejection.reason in (
+        RejectReason.UNREADABLE,
+        RejectReason.UNLOCK_PENDING,
+        RejectReason.UNLOCK_TIMEOUT,
+    )
+
+
+def _put_in(paths: set[str], path: str, whether: bool) -> None:
+    if whether:
+        paths.add(path)
+    else:
+        paths.discard(path)
 
 
 def _read_settled(path: str, *, whatever: bool) -> tuple[Signature, bytes]:
@@ -265,7 +339,7 @@ def _read_settled(path: str, *, whatever: bool) -> tuple[Signature, bytes]:
 
 
 def _signature(status: os.stat_result) -> Signature:
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+    return _pack(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def _has_vanished(path: str, error: OSError) -> bool:

@@ -54,12 +54,26 @@ class _Subscriber:
         self.hello = hello
         self.state = ReplicaState(hello.number, hello.pid, 0, 0, "")
         self._writer = writer
+        self._later: list[bytes] | None = []  # what is said while it is still being sent everything
+
+    async def catch_up(self, messages: Iterable[bytes]) -> None:
+        """Send everything, no faster than it is read, and then what was said meanwhile."""
+        for message in messages:
+            self._writer.write(message)
+            await self._writer.drain()
+        later, self._later = self._later or [], None
+        for message in later:
+            self.send(message)
 
     def send(self, message: bytes) -> None:
+        """Send what is new."""
         transport = self._writer.transport
-        if transport.get_write_buffer_size() + len(message) > MAX_BEHIND:
+        behind = transport.get_write_buffer_size() + sum(map(len, self._later or ()))
+        if behind + len(message) > MAX_BEHIND:
             log.warning("%s %d does not read; it is disconnected", self.hello.role, self.hello.number)
             transport.abort()
+        elif self._later is not None:
+            self._later.append(message)
         else:
             self._writer.write(message)
 
@@ -87,6 +101,7 @@ class Keeper:
         self._snapshot = Snapshot()
         self._number = 0
         self._scanned_at = 0.0
+        self._walk_at = 0.0  # by the monotonic clock, when everything is to be looked at again
         self._not_before = 0.0  # by the monotonic clock
         self._swapped_at = 0.0
         self._swaps = {"applied": 0, "rejected": 0}
@@ -97,6 +112,7 @@ class Keeper:
         sys.setswitchinterval(SWITCH_INTERVAL)
         # Before there is a watch or any other thread: see certstore.spread. The watch's start then asks for a second
         # scan, so that nothing slips through between the two.
+        self._watcher.ask()
         await self._refresh(scan=True, first=True)
         watch = asyncio.create_task(self._watcher.run())
         try:
@@ -122,7 +138,7 @@ class Keeper:
             await asyncio.sleep(0)
             return False
         await asyncio.sleep(max(0.0, pause))
-        waits = [self._rescan, max(1.0, self._snapshot.again_at - time.time())]
+        waits = [self._walk_at - time.monotonic(), max(1.0, self._snapshot.again_at - time.time())]
         if self._snapshot.again_in is not None:
             waits.append(max(0.01, self._snapshot.again_in))
         with contextlib.suppress(TimeoutError):
@@ -131,30 +147,32 @@ class Keeper:
         return True
 
     async def _refresh(self, *, scan: bool, first: bool = False) -> None:
-        if scan:
-            self._watcher.changed.clear()
         before = self._snapshot
         started = time.monotonic()
+        if scan and started >= self._walk_at:
+            self._watcher.ask()
+        events = self._watcher.take() if scan else frozenset()
         try:
-            after = self._first_build() if first else await asyncio.to_thread(self._build, scan)
+            after = self._first_build() if first else await asyncio.to_thread(self._build, scan, events)
         except (*ENDINGS, asyncio.CancelledError):
             raise
         except BaseException:  # a panic in a library's Rust code is no Exception
             log.exception("the certificate directories could not be looked at; what is served stays as it is")
             await asyncio.sleep(1)
-            self._watcher.changed.set()
+            self._watcher.ask()
             return
         if scan:
             self._scanned_at = time.time()
             ended = time.monotonic()
             self._not_before = ended + (0.0 if first else min(MAX_PAUSE, ended - started))
+            if events is None:
+                self._walk_at = ended + self._rescan
         if change_log.note_problems(before, after):
             self._swaps["rejected"] += 1
         self._snapshot = after
-        put = [
-            one for fingerprint, one in after.certificates.items() if before.certificates.get(fingerprint) is not one
-        ]
-        retire = [fingerprint for fingerprint in before.certificates if fingerprint not in after.certificates]
+        put = [after.certificates[fingerprint] for fingerprint in after.changed & after.certificates.keys()]
+        put.sort(key=lambda one: one.paths)
+        retire = [fingerprint for fingerprint in after.changed if fingerprint not in after.certificates]
         if put or retire or self._number == 0 or _default(before) != _default(after):
             self._publish(before, put, retire)
         self._report()
@@ -165,12 +183,12 @@ class Keeper:
         self._catalogue.scan(time.monotonic(), UNLOCK_AT_FIRST)
         return self._catalogue.assess(time.time(), VERIFY_AT_FIRST)
 
-    def _build(self, scan: bool) -> Snapshot:
+    def _build(self, scan: bool, events: frozenset[str] | None) -> Snapshot:
         """In a thread: everything that takes time."""
         if scan:
             default_certificate.ensure(self._settings.state_directory)
-            self._catalogue.scan(time.monotonic(), UNLOCK_AT_ONCE)
-            self._watcher.look_at_targets(self._catalogue.files)
+            self._catalogue.scan(time.monotonic(), UNLOCK_AT_ONCE, events)
+            self._watcher.look_at_targets(self._catalogue.outside)
         return self._catalogue.assess(time.time(), VERIFY_AT_ONCE)
 
     def _publish(self, before: Snapshot, put: list[CertifiedKey], retire: list[str]) -> None:
@@ -184,24 +202,24 @@ class Keeper:
                 message = frame(change if role == "worker" else _without_keys(change))
                 for subscriber in told:
                     subscriber.send(message)
-        files = self._catalogue.shown_files if retire else frozenset()
-        change_log.note_change(self._number, before, self._snapshot, put, retire, files)
+        change_log.note_change(self._number, before, self._snapshot, put, retire, self._catalogue.holds)
 
-    def _parts(self, put: list[CertifiedKey], retire: list[str], *, whole: bool) -> Iterator[Change]:
-        rest = parts(put, retire)
-        part = next(rest, None)
-        while part is not None:
-            following = next(rest, None)
-            yield Change(
-                number=self._number,
-                whole=whole,
-                last=following is None,
-                put=part[0],
-                retire=part[1],
-                default_name=self._snapshot.default_name,
-                made=self._snapshot.made,
-            )
-            part = following
+    def _parts(self, put: Iterable[CertifiedKey], retire: list[str], *, whole: bool) -> Iterator[Change]:
+        """A change of what is served now, in parts, which may be asked for when that is another."""
+        number, snapshot = self._number, self._snapshot
+
+        def change(part: tuple[list[CertifiedKey], list[str]], *, last: bool) -> Change:
+            return Change(number, whole, last, *part, snapshot.default_name, snapshot.made)
+
+        def numbered() -> Iterator[Change]:
+            rest = parts(put, retire)
+            part = next(rest)
+            for following in rest:
+                yield change(part, last=False)
+                part = following
+            yield change(part, last=True)
+
+        return numbered()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One subscriber's connection: everything at first, then what changes; it says what it has taken in."""
@@ -212,10 +230,10 @@ class Keeper:
             if not isinstance(hello, Hello):
                 return
             subscriber = _Subscriber(hello, writer)
-            for change in self._parts(list(self._snapshot.certificates.values()), [], whole=True):
-                writer.write(frame(change if hello.role == "worker" else _without_keys(change)))
+            changes = self._parts(self._snapshot.certificates.values(), [], whole=True)
             self._subscribers.add(subscriber)
             self._report()
+            await subscriber.catch_up(frame(one if hello.role == "worker" else _without_keys(one)) for one in changes)
             while (said := await to_keeper(reader)) is not None:
                 if isinstance(said, Applied):
                     subscriber.state = ReplicaState(

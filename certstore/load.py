@@ -50,7 +50,7 @@ _LABELS = re.compile(rb"(?:\A|[\r\n]|-----)[ \t]*-----BEGIN [^\r\n-]*(?:CERTIFIC
 _CIPHERS = frozenset(("AES-128-CBC", "AES-256-CBC", "DES-EDE3-CBC"))
 
 
-class FileContent(msgspec.Struct, frozen=True):
+class FileContent(msgspec.Struct, frozen=True, gc=False):
     """What one file holds, in its order and without duplicates. Both are empty for, say, DH parameters alone."""
 
     certificates: tuple[Certificate, ...]

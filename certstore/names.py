@@ -96,9 +96,9 @@ def names_of(
     addresses: set[str] = set()
     dns_names: list[str] = []
     for general in san or ():
-        if isinstance(general, x509.DNSName):
+        if type(general) is x509.DNSName:
             dns_names.append(general.value)
-        elif isinstance(general, x509.IPAddress) and isinstance(general.value, IPv4Address | IPv6Address):
+        elif type(general) is x509.IPAddress and isinstance(general.value, IPv4Address | IPv6Address):
             addresses.add(str(general.value))
     if not dns_names and (common_name := _common_name(certificate)) is not None:
         dns_names = [common_name]

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from certstore.errors import FileRejected, RejectReason
 
 _BEGIN = b"-----BEGIN "
+_PLAIN = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,64})-----\n([A-Za-z0-9+/=\n]+)\n-----END \1-----\n")
 _LONGEST_LABEL = 64
 _HEADER = re.compile(rb"[ \t]*[A-Za-z][A-Za-z0-9-]*:")  # how a header line starts, RFC 1421
 _BLANKS = b" \t\r\n"
@@ -59,6 +60,17 @@ def plain(data: bytes) -> bytes:
 
 def split(data: bytes) -> list[Block]:
     """Every block in order; empty when there is none. Raises FileRejected (TRUNCATED or MALFORMED)."""
+    blocks = []
+    at = 0
+    while (plain_block := _PLAIN.match(data, at)) is not None:  # as most files are, from their first byte to the last
+        blocks.append(Block(plain_block[1].decode(), plain_block[0], b"", plain_block[2]))
+        at = plain_block.end()
+    if at == len(data) and blocks:
+        return blocks
+    return _split_slowly(data)
+
+
+def _split_slowly(data: bytes) -> list[Block]:
     blocks = []
     at = 0
     while (begin := _find_begin(data, at)) is not None:

@@ -39,12 +39,17 @@ _COMMON = tuple(  # how PKCS#8 begins, behind its header: version 0, and one of 
     for algorithm in ("301306072a8648ce3d0201", "301006072a8648ce3d0201", "300506032b6570", "300506032b6571")
 )
 _PUBLIC_KEY = 0x81  # [1] IMPLICIT BIT STRING
+_P256 = (  # P-256 as PKCS#8 as OpenSSL writes it: what stands before the number, and before the public key
+    bytes.fromhex("308187020100301306072a8648ce3d020106082a8648ce3d030107046d306b0201010420"),
+    bytes.fromhex("a144034200"),
+)
+_P256_INFO = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d030107034200")  # and its SubjectPublicKeyInfo
 
 
 MAX_KEY = 16 << 10  # bytes of DER; RSA with MAX_RSA_BITS has less than 5 KB
 
 
-class PrivateKey(msgspec.Struct, frozen=True, gc=False):
+class PrivateKey(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """One private key, not encrypted."""
 
     der: bytes  # PKCS#8
@@ -73,9 +78,11 @@ def read_private_key(data: bytes) -> PrivateKey:
         key = load_der_private_key(data, None, unsafe_skip_rsa_key_validation=True)
         if not isinstance(key, _SERVABLE):
             raise unsupported_key("the private key")
-        public = key.public_key()
-        info = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        encoded = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+        if _is_plain_p256(data):  # which the library has found to be the key's own, so nothing need be encoded again
+            info, encoded = _P256_INFO + data[73:], data
+        else:
+            info = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+            encoded = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
     except (ValueError, TypeError, UnsupportedAlgorithm, InternalError):
         raise _damaged() from None
     if stored is not None and not info.endswith(stored):
@@ -102,6 +109,11 @@ def prove_key(key: PrivateKey) -> None:
         private.public_key().verify(signature, b"snigate", padding.PKCS1v15(), SHA256())
     except (ValueError, InvalidSignature, InternalError):
         raise _inconsistent() from None
+
+
+def _is_plain_p256(data: bytes) -> bool:
+    """Whether a key is P-256 in the one form in which it is also kept, public key included."""
+    return len(data) == 138 and data.startswith(_P256[0]) and data[68:73] == _P256[1] and data[73] == 4
 
 
 def _check_kind(data: bytes) -> None:

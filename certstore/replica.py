@@ -12,13 +12,17 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
+from itertools import chain
 from pathlib import Path
+from sys import intern
 from typing import Protocol
+
+from msgspec import structs
 
 from certstore.certified_key import CertifiedKey
 from certstore.errors import CertstoreError
-from certstore.index import Index
+from certstore.index import Index, batches
 from certstore.messages import Applied, Change, Hello, ProtocolError, Report, Role, frame, from_keeper
 from certstore.ranking import Order
 from certstore.selector import Selector
@@ -26,6 +30,7 @@ from certstore.unix_path import socket_address
 
 log = logging.getLogger("snigate.replica")
 
+MAX_SHARED = 10_000  # chains kept as one object each
 RETRY = 0.2  # seconds between attempts to reach a keeper that is being replaced
 
 
@@ -47,7 +52,9 @@ class Replica:
         self.ready = asyncio.Event()
         self._mixed = 0
         self._put: dict[str, CertifiedKey] = {}
+        self._named: set[str] = set()  # fingerprints of all that the change puts, also where nothing is to be done
         self._retire: set[str] = set()
+        self._chains: dict[tuple[bytes, ...], tuple[bytes, ...]] = {}
         self._followers: list[Follower] = []
 
     @property
@@ -61,36 +68,57 @@ class Replica:
 
     async def take_in(self, part: Change) -> bool:
         """Collect one part of a change; with the last part, apply the change. True when a change was completed."""
-        self._put.update((one.fingerprint, one) for one in part.put)
+        held = self.index.certificates
+        for one in part.put:
+            self._named.add(one.fingerprint)
+            if held.get(one.fingerprint) != one:
+                self._put[one.fingerprint] = self._with_known_parts(one)
         self._retire.update(part.retire)
         if not part.last:
             return False
-        held = self.index.certificates
-        if part.whole:
-            self._retire.update(held.keys() - self._put.keys())
-        put = [one for fingerprint, one in self._put.items() if held.get(fingerprint) != one]
-        retire = [fingerprint for fingerprint in self._retire if fingerprint in held and fingerprint not in self._put]
-        self._put, self._retire = {}, set()
-        await self._apply(put, retire)
+        put, named, candidates = self._put, self._named, self._retire
+        self._forget_parts()
+        retire = []
+        for fingerprints in batches(tuple(held) if part.whole else candidates):
+            retire += [one for one in fingerprints if one in held and one not in named]
+            await asyncio.sleep(0)
+        await self._apply(put.values(), retire)
         self.selector.set_default(part.default_name, part.made)
         self.change = part.number
         self.ready.set()
         return True
 
-    async def _apply(self, put: list[CertifiedKey], retire: list[str]) -> None:
+    async def _apply(self, put: Collection[CertifiedKey], retire: list[str]) -> None:
+        """Let the index hold this; between two slices the loop has other things to do."""
         held = self.index.certificates
-        for one in put:
-            self._mixed ^= _mark(one) ^ (_mark(held[one.fingerprint]) if one.fingerprint in held else 0)
-        for fingerprint in retire:
-            self._mixed ^= _mark(held[fingerprint])
-        for _ in self.index.apply(put, retire):
-            self.selector.forget()
+        for batch in batches(put):
+            for one in batch:
+                self._mixed ^= _mark(one) ^ (_mark(held[one.fingerprint]) if one.fingerprint in held else 0)
             await asyncio.sleep(0)
-        replaced = [*(one.fingerprint for one in put), *retire]
-        self.selector.regard(replaced)
-        self.selector.forget()
-        for follower in self._followers:
-            follower.replaced(replaced)
+        for fingerprints in batches(retire):
+            for fingerprint in fingerprints:
+                self._mixed ^= _mark(held[fingerprint])
+            await asyncio.sleep(0)
+        for names in self.index.apply(put, retire):
+            self.selector.forget(names)
+            await asyncio.sleep(0)
+        for fingerprints in batches(chain((one.fingerprint for one in put), retire)):
+            self.selector.regard(fingerprints)
+            for follower in self._followers:
+                follower.replaced(fingerprints)
+            await asyncio.sleep(0)
+
+    def _with_known_parts(self, one: CertifiedKey) -> CertifiedKey:
+        """The same, with the one object for a chain that thousands have."""
+        known = self._chains.get(one.chain)
+        if known is None:
+            if len(self._chains) > MAX_SHARED:
+                self._chains.clear()
+            known = self._chains[one.chain] = one.chain
+        return structs.replace(one, chain=known, key_type=intern(one.key_type))
+
+    def _forget_parts(self) -> None:
+        self._put, self._named, self._retire = {}, set(), set()
 
     async def follow(self, socket_path: Path, role: Role, number: int) -> None:
         """Subscribe to the keeper behind `socket_path` and take in what it sends, for ever.
@@ -113,7 +141,7 @@ class Replica:
     async def _subscribe(self, socket_path: Path, role: Role, number: int) -> None:
         with socket_address(socket_path) as address:
             reader, writer = await asyncio.open_unix_connection(address)
-        self._put, self._retire = {}, set()
+        self._forget_parts()
         try:
             writer.write(frame(Hello(role, number, os.getpid())))
             while (message := await from_keeper(reader)) is not None:

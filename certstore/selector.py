@@ -2,14 +2,15 @@
 
 A ranking is cached per name that certificates carry, never per name that a client asks for: a stranger who invents
 host names under a wildcard adds nothing to the cache, since they all share the wildcard's ranking. A cached ranking
-holds until the next notBefore or notAfter of its candidates or their chains, so the clock alone re-ranks.
+holds until the next notBefore or notAfter of its candidates or their chains, so the clock alone re-ranks, and as long
+as the index has the very same candidates, so a change re-ranks what it touches and nothing else.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable
 from typing import NamedTuple
 
 from certstore.certified_key import CertifiedKey
@@ -43,13 +44,16 @@ class _Ranking(NamedTuple):
     selections: tuple[Selection, ...]
     since: float
     until: float
+    exact: tuple[CertifiedKey, ...] = ()  # what it was made from...
+    wildcard: str = ""
+    covering: tuple[CertifiedKey, ...] = ()  # ...and what the wildcard added
 
 
 class Selector:
     """Ranks the certificates of an index for host names, in one of the two orders.
 
-    `clock` gives Unix seconds. Call `forget` after each change of the index, and `set_default` when the default
-    certificate's host name or the certificate made at first start changes.
+    `clock` gives Unix seconds. Call `forget` with the names that a change of the index replaced, and `set_default`
+    when the default certificate's host name or the certificate made at first start changes.
     """
 
     def __init__(self, index: Index, order: Order = "kerio", clock: Callable[[], float] = time.time) -> None:
@@ -57,27 +61,32 @@ class Selector:
         self._order: Order = order
         self._clock = clock
         self._rankings: dict[str, _Ranking] = {}
+        self._default_ranking: tuple[_Ranking | None, _Ranking] | None = None  # and the named one that it was made from
         self._disregarded: set[str] = set()
         self._default_name: str | None = None
         self._made: CertifiedKey | None = None
 
     def set_default(self, name: str | None, made: CertifiedKey | None) -> None:
         """Say which host name's certificate is the default, and which one was made at first start (the last resort)."""
-        self._default_name, self._made = name, made
-        self.forget()
+        if (name, made) != (self._default_name, self._made):
+            self._default_name, self._made = name, made
+            self._default_ranking = None
 
-    def forget(self) -> None:
-        """Drop every cached ranking."""
-        self._rankings.clear()
+    def forget(self, keys: Iterable[str]) -> None:
+        """Drop what is cached for names that may be gone for ever."""
+        for key in keys:
+            self._rankings.pop(key, None)
 
     def disregard(self, fingerprint: str) -> None:
         """Leave out a certificate that turned out to be unusable here, until its fingerprint is `regard`ed again."""
         self._disregarded.add(fingerprint)
-        self.forget()
+        self._rank_anew()
 
-    def regard(self, fingerprints: Iterable[str]) -> None:
+    def regard(self, fingerprints: Collection[str]) -> None:
         """Consider these again: they were replaced."""
-        self._disregarded.difference_update(fingerprints)
+        if not self._disregarded.isdisjoint(fingerprints):
+            self._disregarded.difference_update(fingerprints)
+            self._rank_anew()
 
     def select(
         self,
@@ -130,29 +139,27 @@ class Selector:
         wildcard = wildcard_of(host)
         return wildcard if wildcard is not None and self._index.named(wildcard) else None
 
+    def _rank_anew(self) -> None:
+        self._rankings.clear()
+        self._default_ranking = None
+
     def _ranking(self, key: str, now: float) -> _Ranking:
         ranking = self._rankings.get(key)
-        if ranking is None or not ranking.since <= now < ranking.until:
-            ranking = self._rank(tuple(self._candidates(key)), now)
-            self._rankings[key] = ranking
+        if (
+            ranking is None
+            or not ranking.since <= now < ranking.until
+            or ranking.exact is not self._index.carrying(key)
+            or ranking.covering is not self._index.carrying(ranking.wildcard)
+        ):
+            ranking = self._rankings[key] = self._rank(key, now)
         return ranking
 
-    def _candidates(self, key: str) -> Iterator[tuple[CertifiedKey, str]]:
-        if key.startswith("ip:"):
-            address = key.removeprefix("ip:")
-            yield from ((one, address) for one in self._index.addressed(address))
-            return
-        exact = self._index.named(key)
-        yield from ((one, key) for one in exact)
-        if key.startswith("*."):
-            return
-        wildcard = wildcard_of(key)
-        if wildcard is None:
-            return
+    def _rank(self, key: str, now: float) -> _Ranking:
+        exact, wildcard = self._index.carrying(key), _wildcard_over(key)
+        covering = self._index.carrying(wildcard)
         carried = {one.fingerprint for one in exact}
-        yield from ((one, wildcard) for one in self._index.named(wildcard) if one.fingerprint not in carried)
-
-    def _rank(self, candidates: tuple[tuple[CertifiedKey, str], ...], now: float) -> _Ranking:
+        candidates = [(one, key.removeprefix("ip:")) for one in exact]
+        candidates += ((one, wildcard) for one in covering if one.fingerprint not in carried)
         usable = [pair for pair in candidates if pair[0].fingerprint not in self._disregarded]
         ordered = sorted(usable, key=lambda pair: rank(pair[0], pair[1].startswith("*."), now, self._order))
         return _Ranking(
@@ -162,23 +169,31 @@ class Selector:
             ),
             since=now,
             until=next_change((one for one, _ in candidates), now),
+            exact=exact,
+            wildcard=wildcard,
+            covering=covering,
         )
 
     def _default(self, now: float) -> _Ranking:
-        ranking = self._rankings.get("")
-        if ranking is not None and ranking.since <= now < ranking.until:
-            return ranking
+        key = self._key(self._default_name, None)
+        named = self._ranking(key, now) if key is not None else None
+        if self._default_ranking is not None and self._default_ranking[0] is named:
+            return self._default_ranking[1]
         chosen: tuple[Selection, ...] = ()
         until = math.inf
-        key = self._key(self._default_name, None)
-        if key is not None:
-            named = self._ranking(key, now)
+        if named is not None:
             chosen, until = tuple(one._replace(level=Level.DEFAULT) for one in named.selections), named.until
         if self._made is not None and self._made.fingerprint not in self._disregarded:
             chosen += (Selection(self._made, Level.DEFAULT, "", int(of_key_type(self._made.key_type))),)
-        ranking = self._rankings[""] = _Ranking(chosen, now, until)
+        ranking = _Ranking(chosen, now, until)
+        self._default_ranking = named, ranking
         return ranking
 
     def _why_default(self, selection: Selection, now: float) -> str:
         whose = f"default = {self._default_name}" if selection.matched else "made at first start"
         return f"the default certificate ({whose}); {reason(selection.certificate, now)}"
+
+
+def _wildcard_over(key: str) -> str:
+    """The wildcard that covers an exact name; nothing for other keys of the index."""
+    return "" if key.startswith(("ip:", "*.")) else wildcard_of(key) or ""

@@ -1,4 +1,4 @@
-"""Notices that certificate files may have changed, and says so; what did change is for a scan to find out.
+"""Notices that certificate files may have changed, and where; what did change is for a scan to find out.
 
 Events come from inotify through watchfiles. It is deaf where a watched directory is removed and made again, where a
 symbolic link above it is swapped, and for link targets outside the watched trees. So twice a second the identity
@@ -27,13 +27,17 @@ POLL = 2.0  # seconds between scans while there are no events
 TRY_AGAIN = 60.0  # seconds until events are tried for again
 QUIET_MS = 50  # events are handed on when this long no further one came...
 PATIENCE_MS = 300  # ...or this long after the first
+MAX_EVENTS = 1000  # paths; with more at once, everything counts as changed, also what the system had no room to tell
 MAX_TARGETS = 1000  # link targets outside the trees that are looked at each second
 
 Identity = tuple[int, ...]
 
 
 class Watcher:
-    """Sets `changed` whenever a scan is worth it. `watching` is False while events cannot be had."""
+    """Sets `changed` whenever a scan is worth it; `take` then says of what.
+
+    `watching` is False while events cannot be had.
+    """
 
     def __init__(self, directories: Sequence[Path], files: Sequence[Path]) -> None:
         self._directories = tuple(directories)
@@ -42,6 +46,23 @@ class Watcher:
         self.changed = asyncio.Event()
         self.watching = True
         self._complaint = ""
+        self._events: set[str] | None = set()  # None: everything
+
+    def take(self) -> frozenset[str] | None:
+        """Where something may have changed since this was called last; None for everywhere."""
+        self.changed.clear()
+        events, self._events = self._events, set()
+        return None if events is None else frozenset(events)
+
+    def ask(self, paths: Iterable[str] | None = None) -> None:
+        """Let something at these paths count as changed, or everything."""
+        if paths is None:
+            self._events = None
+        elif self._events is not None:
+            self._events.update(paths)
+            if len(self._events) > MAX_EVENTS:
+                self._events = None
+        self.changed.set()
 
     def look_at_targets(self, paths: Iterable[str]) -> None:
         """Name the files found last: link targets outside the watched trees are then looked at each second."""
@@ -65,7 +86,7 @@ class Watcher:
             stop = asyncio.Event()
             watch = asyncio.create_task(self._watch(stop))
             await asyncio.sleep(0)  # the watch is set up in the task's first step
-            self.changed.set()
+            self.ask()
             try:
                 identities = await self._until_identities_differ(identities)
             finally:
@@ -79,8 +100,8 @@ class Watcher:
         while True:
             await asyncio.sleep(LOOK)
             if (found := self._contents()) != contents:
+                self.ask(path for path in found if found[path] != contents.get(path))
                 contents = found
-                self.changed.set()
             if (identities := self._identities()) != known:
                 return identities
 
@@ -95,7 +116,7 @@ class Watcher:
         again = False
         while not stop.is_set():
             if again:  # once the watch is set up, which is in the generator's first step
-                asyncio.get_running_loop().call_soon(self.changed.set)
+                asyncio.get_running_loop().call_soon(self.ask)
             try:
                 await self._hand_on(existing, stop)
                 return
@@ -119,8 +140,8 @@ class Watcher:
             recursive=True,
             ignore_permission_denied=True,
         )
-        async for _ in changes:
-            self.changed.set()
+        async for events in changes:
+            self.ask(path for _, path in events)
 
     def _complain(self, error: BaseException) -> None:
         """Say once why there are no events, and again only when it is for another reason."""
@@ -140,7 +161,7 @@ class Watcher:
     async def _poll(self, stop: asyncio.Event) -> None:
         """Ask for a scan every POLL seconds until it is time to try for events again."""
         for _ in range(max(1, round(TRY_AGAIN / POLL))):
-            self.changed.set()
+            self.ask()
             await asyncio.sleep(POLL)
             if stop.is_set():
                 return

@@ -28,8 +28,8 @@ class AcmeBackend:
         except asyncio.CancelledError:
             dial.cancel()
             if connected.done() and connected.exception() is None:
-                connected.result().socket.close()
-                connected.result().release()
+                connected.result().drop(loop)
             raise
+        loop.remove_reader(found.socket)
         self.metrics.connected(loop.time() - began)
         return found

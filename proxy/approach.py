@@ -36,7 +36,8 @@ class Approach:
         if self._dial is not None:
             self._dial.cancel()
         if self.connected is not None:
-            self.connected.socket.close()
+            self.connected.drop(self._service.loop)
+            self.connected = None
 
     def over(self) -> None:
         """The connection, if there was one, has ended. Nobody is called any more, so nobody is kept."""

@@ -34,13 +34,23 @@ class Established(NamedTuple):
 
 
 class Connected(NamedTuple):
-    """A connection to one server of a backend, ready for the stream. Who gets it calls `release` once it has ended."""
+    """A connection to one server of a backend, ready for the stream.
+
+    Who gets it registers a reader of its own, or removes the one that may be there, and calls `release` once the
+    connection has ended.
+    """
 
     socket: socket.socket
     layer: Layer
     server: str  # as configured
     first: bytes  # what the server is still to be sent, as it is, before the stream
     release: Callable[[], None]
+
+    def drop(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Close it: it is not going to be used, or no longer, and nothing reads it any more."""
+        loop.remove_reader(self.socket)
+        self.socket.close()
+        self.release()
 
 
 class Dial(Protocol):

@@ -35,7 +35,16 @@ from proxy.client_hello_message import (
 )
 from proxy.client_key_types import usable_key_types
 
-__all__ = ["CAP", "REASONS", "ClientHello", "ClientHelloError", "ClientHelloReader", "Reason", "usable_key_types"]
+__all__ = [
+    "CAP",
+    "REASONS",
+    "ClientHello",
+    "ClientHelloError",
+    "ClientHelloReader",
+    "Reason",
+    "read_at_once",
+    "usable_key_types",
+]
 
 CAP = 64 * 1024  # bytes, for the handshake message and for the records that carry it
 _MAX_FRAGMENT = 16384  # RFC 8446 section 5.1
@@ -48,6 +57,20 @@ _METHODS = tuple(
     f"{method} ".encode()
     for method in ("GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "CONNECT", "TRACE", "PATCH", "PRI", "PROPFIND")
 )
+
+
+def read_at_once(data: bytes) -> ClientHello | None:
+    """The ClientHello where `data`, the first bytes of a connection, has all of it in one record: nearly always.
+
+    None: feed the bytes to a ClientHelloReader. Raises ClientHelloError, as that would.
+    """
+    if len(data) < 9 or data[0] != _HANDSHAKE or data[1] != 3 or data[5] != _CLIENT_HELLO:
+        return None
+    record_end = 5 + (data[3] << 8 | data[4])
+    message_end = 9 + (data[6] << 16 | data[7] << 8 | data[8])
+    if not message_end <= record_end <= min(len(data), 5 + _MAX_FRAGMENT):
+        return None
+    return parse_client_hello(data, 9, message_end)
 
 
 class ClientHelloReader:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
-from typing import Literal, NoReturn, get_args
+from collections.abc import Callable
+from functools import lru_cache, partial
+from typing import Literal, NoReturn, TypeVar, get_args
 
 import msgspec
 
@@ -38,7 +40,13 @@ _TLS_1_2 = 0x0303
 # Many times what any client sends, and little enough to cost nothing.
 MAX_EXTENSIONS = 256
 MAX_PROTOCOLS = 64
+_SO_MANY = range(MAX_EXTENSIONS + 1)
 MAX_NUMBERS = 1024  # cipher suites, groups, signature algorithms
+
+REMEMBERED = 256  # contents of each kind of extension: with the next, a stranger can fill some 2 MB
+LONGEST_REMEMBERED = 192  # bytes
+
+_T = TypeVar("_T")
 
 _EXTENSION = struct.Struct(">HH")
 _NUMBER = struct.Struct(">H")
@@ -108,35 +116,37 @@ def parse_client_hello(data: bytes, start: int, end: int) -> ClientHello:
     (legacy_version,) = _NUMBER.unpack_from(data, start)
 
     return ClientHello(
-        _server_name(data, *spans[_SERVER_NAME]) if _SERVER_NAME in spans else None,
-        _alpn(data, *spans[_ALPN]) if _ALPN in spans else (),
-        _versions(data, *spans[_SUPPORTED_VERSIONS])
+        _server_name(data[spans[_SERVER_NAME]]) if _SERVER_NAME in spans else None,
+        _alpn(data[spans[_ALPN]]) if _ALPN in spans else (),
+        _versions(data[spans[_SUPPORTED_VERSIONS]])
         if _SUPPORTED_VERSIONS in spans
         else (min(legacy_version, _TLS_1_2),),
-        _numbers(data, *spans[_SIGNATURE_ALGORITHMS], "signature_algorithms") if _SIGNATURE_ALGORITHMS in spans else (),
-        _numbers(data, *spans[_SUPPORTED_GROUPS], "supported_groups") if _SUPPORTED_GROUPS in spans else (),
+        _signature_algorithms(data[spans[_SIGNATURE_ALGORITHMS]]) if _SIGNATURE_ALGORITHMS in spans else (),
+        _supported_groups(data[spans[_SUPPORTED_GROUPS]]) if _SUPPORTED_GROUPS in spans else (),
         cipher_suites,
         extensions,
         legacy_version,
     )
 
 
-def _extensions(data: bytes, position: int, end: int) -> tuple[tuple[int, ...], dict[int, tuple[int, int]]]:
+def _extensions(data: bytes, position: int, end: int) -> tuple[tuple[int, ...], dict[int, slice]]:
     """The extensions' types in order, and where the content of those that are read here begins and ends."""
     if position + 2 > end or position + 2 + _NUMBER.unpack_from(data, position)[0] != end:
         malformed("the length of the ClientHello's extensions is not what is left of the message")
     position += 2
     types: list[int] = []
-    spans: dict[int, tuple[int, int]] = {}
+    spans: dict[int, slice] = {}
     read_here, unpack = _READ_HERE, _EXTENSION.unpack_from
     try:
-        while position < end and len(types) <= MAX_EXTENSIONS:
+        for _ in _SO_MANY:
+            if position >= end:
+                break
             kind, length = unpack(data, position)
-            stop = position + 4 + length
+            position += 4
             types.append(kind)
             if kind in read_here:
-                spans[kind] = (position + 4, stop)
-            position = stop
+                spans[kind] = slice(position, position + length)
+            position += length
     except struct.error:
         position = -1
     if position != end and len(types) <= MAX_EXTENSIONS:
@@ -148,53 +158,66 @@ def _extensions(data: bytes, position: int, end: int) -> tuple[tuple[int, ...], 
     return tuple(types), spans
 
 
-def _list_start(data: bytes, start: int, end: int, extension: str) -> int:
+def _remembered(parse: Callable[[bytes], _T]) -> Callable[[bytes], _T]:
+    """Parse what was parsed lately without parsing it: clients of one make send the same lists, and names recur."""
+    remember = lru_cache(REMEMBERED)(parse)
+    return lambda content: remember(content) if len(content) <= LONGEST_REMEMBERED else parse(content)
+
+
+def _list_start(content: bytes, extension: str) -> int:
     """Where the only vector of an extension begins, behind its two-byte length, which must be all that is left."""
-    if start + 2 >= end or start + 2 + _NUMBER.unpack_from(data, start)[0] != end:
+    if len(content) <= 2 or 2 + _NUMBER.unpack_from(content)[0] != len(content):
         malformed(f"the list in {extension} is empty or not as long as the extension")
-    return start + 2
+    return 2
 
 
-def _numbers(data: bytes, start: int, end: int, extension: str) -> tuple[int, ...]:
-    start = _list_start(data, start, end, extension)
+def _numbers(extension: str, content: bytes) -> tuple[int, ...]:
+    start, end = _list_start(content, extension), len(content)
     if (end - start) & 1 or end - start > 2 * MAX_NUMBERS:
         malformed(f"the list in {extension} has an odd length, or more than {MAX_NUMBERS} entries")
-    return struct.unpack_from(f">{(end - start) >> 1}H", data, start)
+    return struct.unpack_from(f">{(end - start) >> 1}H", content, start)
 
 
-def _versions(data: bytes, start: int, end: int) -> tuple[int, ...]:
-    length = end - start - 1
-    if length < 2 or length & 1 or data[start] != length:
+_signature_algorithms = _remembered(partial(_numbers, "signature_algorithms"))
+_supported_groups = _remembered(partial(_numbers, "supported_groups"))
+
+
+@_remembered
+def _versions(content: bytes) -> tuple[int, ...]:
+    length = len(content) - 1
+    if length < 2 or length & 1 or content[0] != length:
         malformed("the list in supported_versions is empty, of odd length, or not as long as the extension")
-    versions: tuple[int, ...] = struct.unpack_from(f">{length >> 1}H", data, start + 1)
+    versions: tuple[int, ...] = struct.unpack_from(f">{length >> 1}H", content, 1)
     return tuple([version for version in versions if version not in GREASE])
 
 
-def _alpn(data: bytes, start: int, end: int) -> tuple[bytes, ...]:
-    position = _list_start(data, start, end, "application_layer_protocol_negotiation")
+@_remembered
+def _alpn(content: bytes) -> tuple[bytes, ...]:
+    position, end = _list_start(content, "application_layer_protocol_negotiation"), len(content)
     names: list[bytes] = []
     while position < end:
-        stop = position + 1 + data[position]
+        stop = position + 1 + content[position]
         if stop == position + 1 or stop > end:
             malformed("a protocol name in application_layer_protocol_negotiation is empty or longer than the list")
-        names.append(data[position + 1 : stop])
+        names.append(content[position + 1 : stop])
         position = stop
         if len(names) > MAX_PROTOCOLS:
             malformed(f"the client offers more than {MAX_PROTOCOLS} protocols by ALPN")
     return tuple(names)
 
 
-def _server_name(data: bytes, start: int, end: int) -> str | None:
+@_remembered
+def _server_name(content: bytes) -> str | None:
     """The one host_name of the extension (RFC 6066 section 3); other name types were never defined."""
-    position = _list_start(data, start, end, "server_name")
-    if position + 3 > end or data[position] != 0:
+    position, end = _list_start(content, "server_name"), len(content)
+    if position + 3 > end or content[position] != 0:
         malformed("server_name holds a name that is not a host_name")
-    stop = position + 3 + _NUMBER.unpack_from(data, position + 1)[0]
+    stop = position + 3 + _NUMBER.unpack_from(content, position + 1)[0]
     if stop == position + 3 or stop > end:
         malformed("the host_name in server_name is empty or longer than the list")
     if stop != end:
         malformed("server_name holds more than one name", ILLEGAL_PARAMETER)
-    raw = data[position + 3 : stop]
+    raw = content[position + 3 : stop]
     if not raw.isascii():
         raise ClientHelloError(
             "bad_server_name", f"the server name {raw[:64]!r} is not ASCII, as RFC 6066 asks", UNRECOGNIZED_NAME

@@ -10,6 +10,7 @@ sends none (RFC 5246 section 7.4.1.4.1). The rule used is the one of the version
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from certstore.key_types import KeyTypes
@@ -59,15 +60,26 @@ def usable_key_types(hello: ClientHello, max_version: int = _TLS_1_3) -> KeyType
     An empty set means that no certificate of a known type can serve this client. Which cipher suites the server's own
     policy allows is not looked at.
     """
-    if max_version >= _TLS_1_3 and _TLS_1_3 in hello.versions and not _TLS_1_3_SUITES.isdisjoint(hello.cipher_suites):
-        return _BY_MASK[_union(hello.signature_algorithms, _SCHEMES_1_3)]
+    return _usable(hello.versions, hello.cipher_suites, hello.signature_algorithms, hello.groups, max_version)
+
+
+@lru_cache(maxsize=1024)  # the clients of one make send the same lists; those of a stranger push out others'
+def _usable(
+    versions: tuple[int, ...],
+    cipher_suites: tuple[int, ...],
+    signature_algorithms: tuple[int, ...],
+    groups: tuple[int, ...],
+    max_version: int,
+) -> KeyTypes:
+    if max_version >= _TLS_1_3 and _TLS_1_3 in versions and not _TLS_1_3_SUITES.isdisjoint(cipher_suites):
+        return _BY_MASK[_union(signature_algorithms, _SCHEMES_1_3)]
     allowed = 0
-    if not _ECDSA_SUITES.isdisjoint(hello.cipher_suites):
-        allowed |= (_union(hello.groups, _CURVES) if hello.groups else _ECDSA) | _ED25519 | _ED448
-    if not _RSA_SUITES.isdisjoint(hello.cipher_suites):
+    if not _ECDSA_SUITES.isdisjoint(cipher_suites):
+        allowed |= (_union(groups, _CURVES) if groups else _ECDSA) | _ED25519 | _ED448
+    if not _RSA_SUITES.isdisjoint(cipher_suites):
         allowed |= _RSA
-    if hello.signature_algorithms and _speaks_tls_1_2(hello.versions, max_version):
-        return _BY_MASK[allowed & _union(hello.signature_algorithms, _SCHEMES_1_2)]
+    if signature_algorithms and _speaks_tls_1_2(versions, max_version):
+        return _BY_MASK[allowed & _union(signature_algorithms, _SCHEMES_1_2)]
     return _BY_MASK[allowed & (_ECDSA | _RSA)]
 
 

@@ -1,7 +1,8 @@
 """OpenSSL contexts: one front context for each policy, one certificate context for each certificate and policy.
 
-Why two. A connection is made on the front context of its policy; in the SNI callback OpenSSL is given the certificate's
-context instead. Some settings act from the one and some from the other, whatever the documentation suggests:
+Why two. A connection is made on the front context of its policy; before its handshake begins, OpenSSL is given the
+certificate's context instead. Some settings act from the one and some from the other, whatever the documentation
+suggests:
 
 - from the front: verify mode, versions, options, server preference, mode bits, groups, time-outs, TLS 1.3 ciphers,
   and above all the ticket keys, so that a session made under one policy is worth nothing under another;
@@ -17,14 +18,16 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cache, lru_cache
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_der_private_key
 from OpenSSL import SSL, crypto
 
 # set1_curves_list has no public binding; without it OpenSSL accepts groups that no profile allows (X448, P-521, ffdhe).
-# Nor has a store that several contexts share.
+# Nor has a store that several contexts share. The public callbacks look for a pyOpenSSL connection, and there is none.
+from OpenSSL._util import ffi as _ffi
 from OpenSSL._util import lib as _lib
 
 from certstore.certified_key import CertifiedKey
@@ -37,7 +40,9 @@ SESSION_LIFETIME = 7200  # seconds a ticket may be resumed
 
 _OP_PRIORITIZE_CHACHA = 1 << 21
 _MODE_ENABLE_PARTIAL_WRITE = 0x01
+_MODE_NO_AUTO_CHAIN = 0x08
 _MODE_RELEASE_BUFFERS = 0x10
+_SERVER_NAME_TAKEN = 0  # SSL_TLSEXT_ERR_OK
 
 
 class ContextError(Exception):
@@ -48,7 +53,7 @@ def front_context(policy: Policy) -> SSL.Context:
     """A new front context, with ticket keys of its own."""
     context = SSL.Context(SSL.TLS_METHOD)
     _apply(policy, context)
-    context.set_tlsext_servername_callback(_set_certificate)
+    _lib.SSL_CTX_set_tlsext_servername_callback(context._context, _acknowledge_server_name)
     return context
 
 
@@ -80,7 +85,10 @@ class CertificateContexts:
         key = (certificate.fingerprint, policy)
         context = self._contexts.get(key)
         if context is None:
-            context = self._contexts[key] = _certificate_context(certificate, policy)
+            try:
+                context = self._contexts[key] = _certificate_context(certificate, policy)
+            finally:
+                _lib.ERR_clear_error()  # engines take what is in OpenSSL's queue for their own
             if len(self._contexts) > self._limit:
                 self._contexts.popitem(last=False)
         else:
@@ -94,12 +102,10 @@ class CertificateContexts:
             del self._contexts[key]
 
 
-def _set_certificate(connection: SSL.Connection) -> None:
-    """The SNI callback: the certificate's context was chosen before the handshake began, and is put in place here.
-
-    Never raises, and may run twice (HelloRetryRequest).
-    """
-    connection.set_context(connection.get_app_data())
+@_ffi.callback("int (*)(SSL *, int *, void *)")  # type: ignore[untyped-decorator]
+def _acknowledge_server_name(_ssl: Any, _alert: Any, _argument: Any) -> int:
+    """Without a callback, OpenSSL does not answer the extension, as RFC 6066 section 3 wants it."""
+    return _SERVER_NAME_TAKEN
 
 
 def _apply(policy: Policy, context: SSL.Context) -> None:
@@ -114,14 +120,44 @@ def _apply(policy: Policy, context: SSL.Context) -> None:
     context.set_options(
         SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION | SSL.OP_CIPHER_SERVER_PREFERENCE | _OP_PRIORITIZE_CHACHA
     )
-    context.set_mode(_MODE_RELEASE_BUFFERS)
+    # The store completes chains, so OpenSSL need not look for a better one at each handshake.
+    context.set_mode(_MODE_RELEASE_BUFFERS | _MODE_NO_AUTO_CHAIN)
     context.clear_mode(_MODE_ENABLE_PARTIAL_WRITE)  # or a memory BIO takes 16 KB of a buffer and leaves the rest
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.set_session_id(SESSION_ID_CONTEXT)
     context.set_timeout(SESSION_LIFETIME)
     _ask_for_certificate(policy.client_auth, context)
     if policy.alpn:
-        context.set_alpn_select_callback(lambda _, offered: policy.choose_alpn(offered) or SSL.NO_OVERLAPPING_PROTOCOLS)
+        _lib.SSL_CTX_set_alpn_select_cb(context._context, _protocol_chooser(policy), _ffi.NULL)
+
+
+@cache  # OpenSSL does not keep a callback alive; there are as many as there are policies
+def _protocol_chooser(policy: Policy) -> Any:
+    """The ALPN callback: the protocol that the policy likes best, or none."""
+    texts = {name: _ffi.new("unsigned char[]", name) for name in policy.alpn}  # OpenSSL reads it after the call
+
+    def choose(_ssl: Any, chosen: Any, size: Any, offered: Any, length: int, _argument: Any) -> int:
+        name = policy.choose_alpn(_protocols(_ffi.buffer(offered, length)[:]))
+        if name is None:
+            return int(_lib.SSL_TLSEXT_ERR_NOACK)
+        chosen[0], size[0] = texts[name], len(name)
+        return int(_lib.SSL_TLSEXT_ERR_OK)
+
+    return _ffi.callback(
+        "int (*)(SSL *, unsigned char **, unsigned char *, const unsigned char *, unsigned int, void *)",
+        choose,
+        error=_lib.SSL_TLSEXT_ERR_ALERT_FATAL,
+    )
+
+
+def _protocols(encoded: bytes) -> list[bytes]:
+    """The protocols in ALPN's encoding, which OpenSSL has checked: each behind a byte with its length."""
+    found = []
+    while encoded:
+        end = 1 + encoded[0]
+        found.append(encoded[1:end])
+        encoded = encoded[end:]
+    return found
 
 
 def _ask_for_certificate(asked: ClientAuth | None, context: SSL.Context) -> None:

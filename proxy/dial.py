@@ -139,6 +139,7 @@ class ServerDial:
         if code:
             self._failed(os.strerror(code))
             return
+        self._step_aside()
         self._loop.remove_writer(self._socket)
         self._stop_timer()
         if self._tls is None:
@@ -173,7 +174,7 @@ class ServerDial:
             done = handshake.proceed(data)
         except HandshakeRefused as refused:
             with contextlib.suppress(OSError):
-                self._send(handshake.engine.output())
+                self._send(bytes(handshake.engine.output()))
             self._failed(str(refused))
             return
         try:
@@ -184,7 +185,7 @@ class ServerDial:
         if done:
             assert self._socket is not None
             self._stop_timer()
-            self._loop.remove_reader(self._socket)
+            self._step_aside()
             if self._unsent:
                 self._loop.remove_writer(self._socket)
             self._succeed(handshake.engine, self._unsent)
@@ -208,8 +209,13 @@ class ServerDial:
         except OSError as error:
             self._failed(f"{os.strerror(error.errno or 0)}, during the TLS handshake")
 
+    def _step_aside(self) -> None:
+        """Read no more, but keep the socket known to the event loop, which costs less than to tell it again."""
+        assert self._socket is not None
+        self._loop.add_reader(self._socket, self._loop.remove_reader, self._socket)
+
     def _succeed(self, layer: Layer, first: bytes) -> None:
-        """Hand the socket over; nothing of the dial's is registered on it any more."""
+        """Hand the socket over."""
         sock, address = self._socket, self._address
         assert sock is not None
         assert address is not None

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
 from proxy.backend import Endpoint
-from proxy.errors import Outcome
 from proxy.leg import reset
 from proxy.limits import Limits
 from proxy.metrics import ListenerMetrics
@@ -23,13 +22,12 @@ Begin = Callable[[socket.socket, Endpoint, ProxyHeaderReader | None], object]
 
 def direct(limits: Limits, metrics: ListenerMetrics, begin: Begin) -> Enter:
     """Every peer is a client: it counts for itself, and at its limit it is reset."""
-    refused = metrics.outcomes[Outcome.REFUSED]
 
     def enter(sock: socket.socket, client: Endpoint) -> None:
         if limits.admit(client[0]):
             begin(sock, client, None)
         else:
-            refused.inc()
+            metrics.refused()
             reset(sock)
 
     return enter

@@ -74,14 +74,13 @@ class HealthChecks:
             await exchange.send_raw(connected.first)
             if self._config.check == "http":
                 await self._ask(exchange, server)
-            await exchange.send_raw(connected.layer.close())
+            await exchange.send_raw(bytes(connected.layer.close()))
         except OSError as error:
             raise CheckFailed(f"{os.strerror(error.errno or 0)}, when it was asked") from None
         except TlsError as error:
             raise CheckFailed(f"it broke TLS ({error})") from None
         finally:
-            connected.socket.close()
-            connected.release()
+            connected.drop(asyncio.get_running_loop())
 
     async def _connect(self, server: Server) -> Connected:
         loop = asyncio.get_running_loop()
@@ -94,11 +93,11 @@ class HealthChecks:
         except asyncio.CancelledError:
             dial.cancel()
             if outcome.done() and not outcome.cancelled() and isinstance(connected := outcome.result(), Connected):
-                connected.socket.close()
-                connected.release()
+                connected.drop(loop)
             raise
         if isinstance(found, str):
             raise CheckFailed(found)
+        loop.remove_reader(found.socket)
         return found
 
     def _tls_for(self, server: Server) -> ServerTls | None:
@@ -153,7 +152,7 @@ class _Exchange:
         while not self._layer.ended:
             raw = await self._loop.sock_recv(self._socket, READ_SIZE)
             data = bytes(self._layer.decode(raw))
-            await self.send_raw(self._layer.output())
+            await self.send_raw(bytes(self._layer.output()))
             if data or not raw:
                 return data
         return b""

@@ -1,6 +1,9 @@
 """What lies between a leg's socket and the stream that is relayed: TLS, or nothing.
 
 A layer is bytes in and bytes out. `TlsEngine` is one, at either end of TLS; `PlainText` is the other.
+
+What a layer gives may lie in a buffer that every layer uses. It is good until any layer is called again: who wants it
+for longer makes a copy. What a layer is given may be what another has just given.
 """
 
 from __future__ import annotations
@@ -15,7 +18,9 @@ class Layer(Protocol):
 
     marks_end: bool  # whether the layer tells the stream's end itself; where it does not, TCP's FIN is the end
     ended: bool  # the peer's end has come
-    more: bool  # there was too much to decode at once; ask again, with no data
+    owes: bool  # there may be output
+    grown: bool  # it holds memory that only much traffic needs
+    more: bool  # there may be something to decode that has come already; ask again, with no data
 
     def decode(self, data: Buffer) -> Buffer:
         """What of the stream has arrived, with `data` from the socket. Raises TlsError. Then ask for `output`."""
@@ -23,11 +28,17 @@ class Layer(Protocol):
     def encode(self, data: Buffer) -> Buffer:
         """Bytes for the socket that carry `data` whole. Raises TlsError."""
 
-    def output(self) -> bytes:
+    def output(self) -> Buffer:
         """Bytes for the socket that the layer itself wants to send."""
 
-    def close(self) -> bytes:
+    def close(self) -> Buffer:
         """Bytes for the socket that end our direction of the stream; TCP's FIN is for the caller to send."""
+
+    def slim(self) -> None:
+        """Give back memory that it does not need while nothing moves."""
+
+    def free(self) -> None:
+        """Give back what it holds: the connection is over."""
 
 
 class PlainText:
@@ -37,6 +48,8 @@ class PlainText:
 
     marks_end = False
     ended = False
+    owes = False
+    grown = False
     more = False
 
     def decode(self, data: Buffer) -> Buffer:
@@ -47,13 +60,19 @@ class PlainText:
         """See Layer.encode."""
         return data
 
-    def output(self) -> bytes:
+    def output(self) -> Buffer:
         """See Layer.output."""
         return b""
 
-    def close(self) -> bytes:
+    def close(self) -> Buffer:
         """See Layer.close."""
         return b""
+
+    def slim(self) -> None:
+        """See Layer.slim."""
+
+    def free(self) -> None:
+        """See Layer.free."""
 
 
 PLAIN_TEXT = PlainText()

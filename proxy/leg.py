@@ -12,7 +12,7 @@ import socket
 import struct
 from typing import Protocol
 
-from proxy.layer import Buffer, Layer
+from proxy.layer import PLAIN_TEXT, Buffer, Layer
 from proxy.outlet import Outlet, OutletState
 from proxy.tls_engine import TlsError
 
@@ -43,9 +43,7 @@ class Hub(Protocol):
     """What a leg asks of its relay."""
 
     over: bool
-
-    def moved(self) -> None:
-        """Bytes came or went."""
+    last: float  # when bytes came or went, in the loop's time
 
     def heard_end(self, leg: Leg) -> None:
         """The leg's peer has ended its stream cleanly."""
@@ -102,7 +100,7 @@ class Leg:
         self._buffer = buffer
         self._max_held = max_held
         self.socket = sock
-        self.outlet = Outlet(loop, sock, self._drained, self._send_failed)
+        self.outlet = Outlet(loop, sock, self)
         self.ended = False  # the peer's stream has ended
         self.reading = False  # until FIN or the relay's end, apart from pauses
 
@@ -112,15 +110,20 @@ class Leg:
         return self.outlet.state is OutletState.FINISHED
 
     def start(self) -> None:
-        """Read from now on; what the layer holds already comes first."""
+        """Read from now on, in place of who read before; what the layer holds already comes first."""
         self.reading = True
-        if not self.other.outlet.blocked:
+        if self.other.outlet.blocked:
+            self._loop.remove_reader(self.socket)
+        else:
             self._loop.add_reader(self.socket, self._readable)
-        self._take_in(b"")
+        if self._layer.more:
+            self._take_in(b"")
 
     def send(self, data: Buffer) -> None:
         """Send a part of the stream. Raises TlsError."""
-        self._say(self._layer.encode(data))
+        layer = self._layer
+        if not self.outlet.send(data if layer is PLAIN_TEXT else layer.encode(data)):
+            self._blocked()
 
     def finish(self) -> None:
         """End our direction, cleanly, behind everything sent."""
@@ -132,7 +135,7 @@ class Leg:
         if not self._hub.over:
             self.outlet.finish()
 
-    def give(self, raw: bytes) -> None:
+    def give(self, raw: Buffer) -> None:
         """Send bytes as they are, before the stream: a header, the rest of a handshake."""
         self._say(raw)
 
@@ -152,14 +155,30 @@ class Leg:
                 return
             self._take_in(self._buffer[:size])
 
+    def slim(self) -> None:
+        """Give back memory that is not needed while nothing moves."""
+        if self._layer.grown:
+            self._layer.slim()
+
     def close(self, *, abruptly: bool) -> None:
         """Close the socket, with a reset or without one."""
         self._loop.remove_reader(self.socket)
         self.outlet.close()
+        self._layer.free()
         if abruptly:
             reset(self.socket)
         else:
             self.socket.close()
+
+    def drained(self) -> None:
+        """See Feeder."""
+        self._hub.last = self._loop.time()
+        self.other._go_on()
+        self._hub.finished()
+
+    def send_failed(self) -> None:
+        """See Feeder."""
+        self._hub.send_failed(self)
 
     def _readable(self) -> None:
         try:
@@ -169,26 +188,27 @@ class Leg:
         except OSError:
             self._hub.failed(self)
             return
-        if self.ended:  # what follows a stream's end is no part of it, and keeps nothing alive
-            if size == 0:
-                self._fin()
-            return
-        self._hub.moved()
         if size == 0:
             self._fin()
-        else:
+        elif not self.ended:  # what follows a stream's end is no part of it, and keeps nothing alive
+            self._hub.last = self._loop.time()
             self._take_in(self._buffer[:size])
 
     def _take_in(self, data: Buffer) -> None:
         """Decode, and pass on to either side what there is for it."""
         layer = self._layer
-        try:
-            stream = layer.decode(data)
-        except TlsError:
-            self._say(layer.output())
-            self._hub.broken(self)
-            return
-        self._say(layer.output())
+        if layer is PLAIN_TEXT:
+            stream = data
+        else:
+            try:
+                stream = layer.decode(data)
+            except TlsError:
+                self._say(layer.output())
+                if not self._hub.over:
+                    self._hub.broken(self)
+                return
+            if layer.owes:
+                self._say(layer.output())
         if stream and not self._hub.over:
             try:
                 self.other.send(stream)
@@ -216,26 +236,21 @@ class Leg:
         self.reading = False
         self._loop.remove_reader(self.socket)
         if not self.ended:
+            self._hub.last = self._loop.time()
             if self._layer.marks_end:
                 self._hub.heard_truncation(self)
             else:
                 self.end()
 
     def _say(self, data: Buffer) -> None:
-        if not data or self._hub.over:
+        if data and not self._hub.over and not self.outlet.send(data):
+            self._blocked()
+
+    def _blocked(self) -> None:
+        """The socket did not take all that it was given."""
+        if self._hub.over:
             return
-        outlet = self.outlet
-        outlet.send(data)
-        if outlet.blocked:
-            if outlet.held > self._max_held:
-                self._hub.flooded(self)
-            else:
-                self._loop.remove_reader(self.other.socket)
-
-    def _drained(self) -> None:
-        self._hub.moved()
-        self.other._go_on()
-        self._hub.finished()
-
-    def _send_failed(self, _error: OSError) -> None:
-        self._hub.send_failed(self)
+        if self.outlet.held > self._max_held:
+            self._hub.flooded(self)
+        else:
+            self._loop.remove_reader(self.other.socket)

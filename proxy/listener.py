@@ -14,7 +14,7 @@ from proxy.sockets import BACKLOG
 
 log = logging.getLogger("snigate.listener")
 
-BATCH = 16  # connections accepted at one wake-up: enough to keep up, few enough to be fair to those already open
+BATCH = 8  # connections begun at one wake-up: enough to keep up, few enough to be fair to those already open
 PAUSE = 0.1  # seconds without accepting after the worker was full, or the kernel short of descriptors or memory
 
 _SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})

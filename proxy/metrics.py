@@ -3,20 +3,22 @@
 A worker makes one `Metrics` with its own number: its files carry the number, not the process id, so a replaced worker
 goes on counting where the dead one stopped and no files pile up. Gauges are of living workers alone: the supervisor has
 a dead one's files removed. Every label is bound before the first connection, and no
-label's value is anything that a client can choose; docs/metrics.md lists them all.
+label's value is anything that a client can choose; docs/metrics.md lists them all. What connections count is written
+by `write`, see proxy.tallies.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, values
 
 from certstore.ranking import Level
 from proxy.errors import HANDSHAKE_FAILURES, Outcome
+from proxy.tallies import Count, Durations, Number, Pacer
 
 DIRECTORY = "metrics"
 VERSIONS = ("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3")
@@ -47,6 +49,8 @@ class Metrics:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory)
         values.ValueClass = values.MultiProcessValue(process_identifier=lambda: worker)  # type: ignore[no-untyped-call]
         registry = CollectorRegistry()  # a worker exposes nothing itself
+        self._parts: list[ListenerMetrics | BackendMetrics] = []
+        self._pacer = Pacer(self.write)
         self._health = directory / f"gauge_livemin_{worker}.db"
         self._connections = Counter(
             "snigate_connections_total", "Connections that ended, by how.", ("listener", "outcome"), registry=registry
@@ -97,7 +101,7 @@ class Metrics:
         selections = Counter(
             "snigate_certificate_selections_total", "Certificates served, by level.", ("level",), registry=registry
         )
-        self._selections = {level: selections.labels(str(level.value)) for level in Level}
+        self._selections = {level: Count(selections.labels(str(level.value))) for level in Level}
         self.event_loop_lag = Gauge(
             "snigate_event_loop_lag_seconds",
             "How late a worker's event loop was last, the worst of the workers.",
@@ -112,9 +116,16 @@ class Metrics:
         """Say no more of backends: a worker that accepts no more connects no more, and its last word would stay."""
         self._health.unlink(missing_ok=True)
 
+    def write(self) -> None:
+        """Write what was counted since the last time."""
+        for part in self._parts:
+            part.write()
+        for level in self._selections.values():
+            level.write()
+
     def listener(self, name: str) -> ListenerMetrics:
         """The metrics of one listener."""
-        return ListenerMetrics(
+        found = ListenerMetrics(
             active=self._active.labels(name),
             duration=self._duration.labels(name),
             to_backend=self._bytes.labels(name, "to_backend"),
@@ -127,15 +138,21 @@ class Metrics:
                 for resumed in (False, True)
             },
             selections=self._selections,
+            touch=self._pacer.touch,
         )
+        self._parts.append(found)
+        return found
 
     def backend(self, name: str, servers: Iterable[str]) -> BackendMetrics:
         """The metrics of one backend and its servers."""
-        return BackendMetrics(
+        found = BackendMetrics(
             self._connect_duration.labels(name),
             self._connect_failures.labels(name),
             {server: self._backend_up.labels(name, server) for server in servers},
+            self._pacer.touch,
         )
+        self._parts.append(found)
+        return found
 
 
 class ListenerMetrics:
@@ -151,35 +168,70 @@ class ListenerMetrics:
         outcomes: dict[Outcome, Counter],
         failures: dict[str, Counter],
         handshakes: dict[tuple[str, bool], Counter],
-        selections: dict[Level, Counter],
+        selections: Mapping[Level, Count],
+        touch: Callable[[], None],
     ) -> None:
-        self.active = active
-        self.active.set(0)
-        self.to_backend = to_backend
-        self.to_client = to_client
-        self.outcomes = outcomes
-        self.failures = failures
-        self._duration = duration
-        self._handshakes = handshakes
+        """`selections` are written by whoever gives them: all listeners count in the same."""
+        self._touch = touch
+        self.active = Number(active)
+        self.to_backend = Count(to_backend)
+        self.to_client = Count(to_client)
+        self.outcomes = {outcome: Count(counter) for outcome, counter in outcomes.items()}
+        self.failures = {reason: Count(counter) for reason, counter in failures.items()}
+        self._duration = Durations(duration)
+        self._handshakes = {kind: Count(counter) for kind, counter in handshakes.items()}
         self._selections = selections
+
+    def write(self) -> None:
+        """See Metrics.write."""
+        for one in (self.active, self.to_backend, self.to_client, self._duration):
+            one.write()
+        for counts in (self.outcomes, self.failures, self._handshakes):
+            for count in counts.values():
+                count.write()
 
     def handshake_done(self, version: str, resumed: bool, seconds: float, level: Level) -> None:
         """Count a finished handshake and the level of the certificate it was served."""
         self._handshakes[version, resumed].inc()
         self._duration.observe(seconds)
         self._selections[level].inc()
+        self._touch()
+
+    def refused(self) -> None:
+        """Count a connection that was not let in."""
+        self.outcomes[Outcome.REFUSED].inc()
+        self._touch()
+
+    def begun(self) -> None:
+        """Count a connection in."""
+        self.active.inc()
+        self._touch()
+
+    def over(self, outcome: Outcome) -> None:
+        """Count a connection out."""
+        self.active.dec()
+        self.outcomes[outcome].inc()
+        self._touch()
 
 
 class BackendMetrics:
     """The metrics of one backend, with every label bound."""
 
-    def __init__(self, duration: Histogram, failures: Counter, up: Mapping[str, Gauge]) -> None:
+    def __init__(
+        self, duration: Histogram, failures: Counter, up: Mapping[str, Gauge], touch: Callable[[], None]
+    ) -> None:
         """`up`: by server. Each is taken to be up until told otherwise."""
-        self._duration = duration
-        self._failures = failures
+        self._touch = touch
+        self._duration = Durations(duration)
+        self._failures = Count(failures)
         self._up = up
         for gauge in up.values():
             gauge.set(1)
+
+    def write(self) -> None:
+        """See Metrics.write."""
+        self._duration.write()
+        self._failures.write()
 
     def connected(self, seconds: float) -> None:
         """Count a connection that is ready, so many seconds after its first attempt."""
@@ -188,6 +240,7 @@ class BackendMetrics:
     def failed(self) -> None:
         """Count an attempt that failed."""
         self._failures.inc()
+        self._touch()
 
     def up(self, server: str, is_up: bool) -> None:
         """A server is in service from now on, or is not."""

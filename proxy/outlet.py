@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
 from enum import Enum
+from typing import Protocol
 
 from proxy.layer import Buffer
+from proxy.pipe import Pipe
 
 
 class OutletState(Enum):
@@ -22,23 +23,39 @@ class OutletState(Enum):
     FINISHED = "finished"
 
 
+class Feeder(Protocol):
+    """Who feeds an outlet."""
+
+    def drained(self) -> None:
+        """The outlet is empty again after it was blocked."""
+
+    def send_failed(self) -> None:
+        """The socket takes no more."""
+
+
+class _Nobody:
+    """The feeder of an outlet that is closed."""
+
+    def drained(self) -> None:
+        """Never mind."""
+
+    def send_failed(self) -> None:
+        """Never mind."""
+
+
+_NOBODY = _Nobody()
+
+
 class Outlet:
-    """Sends to one socket. Calls `on_drained` when empty again after it was blocked, `on_failed` when it cannot."""
+    """Sends to one socket."""
 
-    __slots__ = ("_held", "_loop", "_on_drained", "_on_failed", "_socket", "sent", "state")
+    __slots__ = ("_feeder", "_held", "_loop", "_socket", "sent", "state")
 
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        sock: socket.socket,
-        on_drained: Callable[[], None],
-        on_failed: Callable[[OSError], None],
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, feeder: Feeder) -> None:
         self._loop = loop
         self._socket = sock
-        self._on_drained = on_drained
-        self._on_failed = on_failed
-        self._held: memoryview | None = None
+        self._feeder = feeder
+        self._held: memoryview | Pipe | None = None
         self.sent = 0  # bytes the kernel has taken
         self.state = OutletState.OPEN
 
@@ -52,23 +69,48 @@ class Outlet:
         """Bytes that are still to be sent."""
         return 0 if self._held is None else len(self._held)
 
-    def send(self, data: Buffer) -> None:
-        """Send `data` (not empty), holding what the kernel does not take now: a copy, where it is a view."""
+    def send(self, data: Buffer) -> bool:
+        """Send `data` (not empty), holding what the kernel does not take now: a copy, where it is a view.
+
+        False when something is held, or the socket takes no more.
+        """
         if self._held is not None:
+            assert isinstance(self._held, memoryview)
             self._held = memoryview(bytes(self._held) + data)
-            return
+            return False
         try:
             taken = self._socket.send(data)
         except (BlockingIOError, InterruptedError):
             taken = 0
-        except OSError as error:
-            self._on_failed(error)
-            return
+        except OSError:
+            self._feeder.send_failed()
+            return False
         self.sent += taken
-        if taken < len(data):
-            rest = memoryview(data)[taken:]
-            self._held = memoryview(bytes(rest)) if isinstance(data, memoryview) else rest
-            self._loop.add_writer(self._socket, self._on_writable)
+        if taken == len(data):
+            return True
+        rest = memoryview(data)[taken:]
+        self._held = memoryview(bytes(rest)) if isinstance(data, memoryview) else rest
+        self._loop.add_writer(self._socket, self._on_writable)
+        return False
+
+    def move(self, pipe: Pipe) -> bool:
+        """Send what is in a pipe, holding the pipe while there is something left; it stays its owner's to close.
+
+        Only while nothing is held. False as for `send`.
+        """
+        assert self._held is None
+        try:
+            self.sent += pipe.drain(self._socket.fileno())
+        except (BlockingIOError, InterruptedError):
+            pass
+        except OSError:
+            self._feeder.send_failed()
+            return False
+        if not pipe.size:
+            return True
+        self._held = pipe
+        self._loop.add_writer(self._socket, self._on_writable)
+        return False
 
     def finish(self) -> None:
         """Send FIN behind everything sent so far."""
@@ -78,33 +120,37 @@ class Outlet:
                 self._send_fin()
 
     def close(self) -> None:
-        """Forget what is held; the socket itself is closed by its owner."""
+        """Forget what is held, and the feeder; the socket itself is closed by its owner."""
+        self._feeder = _NOBODY
         if self._held is not None:
             self._held = None
             self._loop.remove_writer(self._socket)
 
     def _on_writable(self) -> None:
-        assert self._held is not None
+        held = self._held
+        assert held is not None
         try:
-            taken = self._socket.send(self._held)
+            taken = held.drain(self._socket.fileno()) if isinstance(held, Pipe) else self._socket.send(held)
         except (BlockingIOError, InterruptedError):
             return
-        except OSError as error:
-            self._on_failed(error)
+        except OSError:
+            self._feeder.send_failed()
             return
         self.sent += taken
-        if taken < len(self._held):
-            self._held = self._held[taken:]
+        if isinstance(held, memoryview):
+            held = held[taken:]
+            self._held = held
+        if len(held):
             return
         self._held = None
         self._loop.remove_writer(self._socket)
         if self.state is OutletState.FINISHING:
             self._send_fin()
-        self._on_drained()
+        self._feeder.drained()
 
     def _send_fin(self) -> None:
         self.state = OutletState.FINISHED
         try:
             self._socket.shutdown(socket.SHUT_WR)
-        except OSError as error:
-            self._on_failed(error)
+        except OSError:
+            self._feeder.send_failed()

@@ -7,7 +7,7 @@ ChaCha20 first for clients that put it first. DHE suites are left out: they need
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from proxy.client_auth import ClientAuth
@@ -54,6 +54,13 @@ class Policy:
     profile: ProfileName
     alpn: tuple[bytes, ...] = ()  # in order of preference; empty: the client's extension is ignored
     client_auth: ClientAuth | None = None  # None: no certificate is asked for
+    _hash: int = field(init=False, repr=False, compare=False)  # contexts are looked up by policy at each handshake
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_hash", hash((self.profile, self.alpn, self.client_auth)))
+
+    def __hash__(self) -> int:
+        return self._hash
 
     def choose_alpn(self, offered: tuple[bytes, ...] | list[bytes]) -> bytes | None:
         """The first of our protocols that the client offers (RFC 7301 section 3.2); None without one in common."""

@@ -116,7 +116,7 @@ class Redirect:
         self._started = service.loop.time()
         self.account = Account(service.name, client, id=next(service.ids))
         service.sessions.add(self)
-        service.metrics.active.inc()
+        service.metrics.begun()
         self._task = service.loop.create_task(self._run())
         self._task.add_done_callback(self._ended)
 
@@ -259,17 +259,17 @@ class Redirect:
     async def _ask(self, connected: Connected, request: bytes) -> None:
         """Ask a server, and relay its answer."""
         loop, layer, server = self._service.loop, connected.layer, connected.socket
-        asked = connected.first + layer.encode(request)
+        asked = connected.first + bytes(layer.encode(request))
         await loop.sock_sendall(server, asked)
         self.account.to_backend += len(asked)
         while not layer.ended and (data := await loop.sock_recv(server, READ_SIZE)):
-            answer = layer.decode(data)
+            answer = bytes(layer.decode(data))
             while layer.more:
-                answer = bytes(answer) + layer.decode(b"")
-            if said := layer.output():
+                answer += layer.decode(b"")
+            if said := bytes(layer.output()):
                 await loop.sock_sendall(server, said)
             if answer:
-                await self._send(bytes(answer))
+                await self._send(answer)
         if layer.marks_end and not layer.ended:
             raise Refused(Outcome.TRUNCATED_BY_BACKEND)
 
@@ -294,8 +294,7 @@ class Redirect:
         service.metrics.to_client.inc(account.to_client)
         service.sessions.discard(self)
         service.limits.release(self._counted_for)
-        service.metrics.active.dec()
-        service.metrics.outcomes[outcome].inc()
+        service.metrics.over(outcome)
         if service.access_log is not None:
             service.access_log.write(account, outcome, service.loop.time() - self._started)
 

@@ -27,11 +27,12 @@ import socket
 from collections.abc import Callable
 
 from proxy.errors import Outcome
-from proxy.layer import Layer
+from proxy.layer import PLAIN_TEXT, Buffer, Layer
 from proxy.leg import Leg
+from proxy.pipe import AVAILABLE
+from proxy.spliced_leg import SplicedLeg
 
 READ_SIZE = 256 << 10  # bytes read from a socket at once, and so what a direction holds at most (beside TLS framing)
-CLIENT_READ_SIZE = 64 << 10  # from clients less: OpenSSL keeps a buffer of that size, and strangers are many
 # A peer that reads nothing can still make OpenSSL answer, with KeyUpdates: beyond this, it is cut off.
 MAX_HELD = 2 * READ_SIZE
 LINGER = 30.0  # seconds without traffic after which a client that was told the end is no longer waited for
@@ -49,11 +50,12 @@ class Relay:
         "_backend",
         "_client",
         "_idle_timeout",
-        "_last",
         "_loop",
         "_on_end",
+        "_sent",
         "_timer",
         "_truncated",
+        "last",
         "over",
     )
 
@@ -69,44 +71,54 @@ class Relay:
         self._loop = loop
         self._idle_timeout = idle_timeout
         self._on_end = on_end
-        self._client = Leg(self, loop, *client, buffer[:CLIENT_READ_SIZE], MAX_HELD)
-        self._backend = Leg(self, loop, *backend, buffer, MAX_HELD)
+        self._client: Leg
+        self._backend: Leg
+        if AVAILABLE and client[1] is backend[1] is PLAIN_TEXT:
+            self._client = SplicedLeg(self, loop, client[0], buffer, MAX_HELD)
+            self._backend = SplicedLeg(self, loop, backend[0], buffer, MAX_HELD)
+        else:
+            self._client = Leg(self, loop, *client, buffer, MAX_HELD)
+            self._backend = Leg(self, loop, *backend, buffer, MAX_HELD)
         self._client.other, self._backend.other = self._backend, self._client
         self._truncated = False  # by the backend
+        self._sent = 0, 0  # once over, to the backend and to the client
         self.over = False
-        self._last = loop.time()
+        self.last = loop.time()
         self._timer = loop.call_later(idle_timeout, self._on_timer)
 
     @property
     def bytes_to_backend(self) -> int:
         """Bytes that the backend's kernel socket has taken."""
-        return self._backend.outlet.sent
+        return self._sent[0] if self.over else self._backend.outlet.sent
 
     @property
     def bytes_to_client(self) -> int:
         """Bytes that the client's kernel socket has taken."""
-        return self._client.outlet.sent
+        return self._sent[1] if self.over else self._client.outlet.sent
 
-    def start(self, to_backend: bytes = b"", to_client: bytes = b"") -> None:
+    def start(self, to_backend: Buffer = b"", to_client: Buffer = b"") -> None:
         """Begin. `to_backend` (a PROXY header) and `to_client` (handshake bytes) go first, as they are."""
-        self._backend.give(to_backend)
-        self._client.give(to_client)
-        for leg in (self._backend, self._client):
+        backend, client = self._backend, self._client
+        backend.give(to_backend)
+        client.give(to_client)
+        for leg in (backend, client):
             if not self.over:
                 leg.start()
+
+    def slim(self) -> None:
+        """Give back memory that is not needed while nothing moves."""
+        self._client.slim()
+        self._backend.slim()
 
     def cut(self, outcome: Outcome) -> None:
         """End at once, both legs reset."""
         self._end(outcome, reset_client=True, reset_backend=True)
 
-    def moved(self) -> None:
-        """See Hub."""
-        self._last = self._loop.time()
-
     def heard_end(self, leg: Leg) -> None:
         """See Hub."""
-        leg.other.finish()
-        self._told(leg.other)
+        other = leg.other
+        other.finish()
+        self._told(other)
 
     def heard_truncation(self, leg: Leg) -> None:
         """See Hub."""
@@ -116,9 +128,9 @@ class Relay:
             else:
                 self._end(Outcome.TRUNCATED_BY_CLIENT, reset_backend=True)
         else:
-            self._truncated = True
-            leg.other.cut_short()
-            self._told(leg.other)
+            self._truncated, other = True, leg.other
+            other.cut_short()
+            self._told(other)
 
     def broken(self, leg: Leg) -> None:
         """See Hub."""
@@ -144,11 +156,12 @@ class Relay:
         """See Hub. What a backend said before is still to be had: an early "too large" answer, say."""
         if leg is self._backend:
             leg.drain_socket()
-        self.failed(leg)
+        if not self.over:
+            self.failed(leg)
 
     def finished(self) -> None:
         """See Hub."""
-        if self._is_delivered():
+        if not self.over and self._is_delivered():
             if self._truncated:
                 self._end(Outcome.TRUNCATED_BY_BACKEND, reset_backend=not self._client.ended)
             elif self._backend.told:
@@ -171,7 +184,7 @@ class Relay:
         if self.over:
             return
         limit = min(LINGER, self._idle_timeout) if self._is_delivered() else self._idle_timeout
-        remaining = self._last + limit - self._loop.time()
+        remaining = self.last + limit - self._loop.time()
         if remaining > 0:
             self._timer = self._loop.call_later(remaining, self._on_timer)
         else:
@@ -183,6 +196,10 @@ class Relay:
             return
         self.over = True
         self._timer.cancel()
-        self._client.close(abruptly=reset_client)
-        self._backend.close(abruptly=reset_backend)
+        client, backend = self._client, self._backend
+        client.close(abruptly=reset_client)
+        backend.close(abruptly=reset_backend)
+        self._sent = backend.outlet.sent, client.outlet.sent
         self._on_end(outcome)
+        # Without circles among them, they and all that they hold are gone before the next connection is served.
+        del self._client, self._backend, client.other, backend.other

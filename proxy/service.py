@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from OpenSSL import SSL
 
-from certstore.selector import Selector
+from certstore.selector import Selection, Selector
 from proxy.access_log import AccessLog
 from proxy.backend import Backend
-from proxy.contexts import CertificateContexts
+from proxy.client_hello import ClientHello
+from proxy.contexts import CertificateContexts, ContextError
+from proxy.errors import HandshakeError
 from proxy.limits import Limits
 from proxy.metrics import BackendMetrics, ListenerMetrics
 from proxy.policy import Policy
@@ -21,6 +24,8 @@ from proxy.throttle import Throttle
 
 if TYPE_CHECKING:
     from proxy.session import Session
+
+log = logging.getLogger("snigate.session")
 
 
 @dataclass(slots=True)
@@ -46,3 +51,19 @@ class Service:
     ids: Iterator[str]
     complaints: Throttle
     sessions: set[Session] = field(default_factory=set)
+
+    def choose(self, hello: ClientHello, policy: Policy, local: str | None) -> tuple[Selection, SSL.Context]:
+        """The best certificate that OpenSSL takes, and its context; one that it refuses makes way for the next.
+
+        `local`: the address that a client without SNI connected to. Raises HandshakeError.
+        """
+        while True:
+            selection = self.selector.select(hello.server_name, int(hello.key_types), local, strict=self.strict_sni)
+            if selection is None:
+                raise HandshakeError("unrecognized_name" if self.strict_sni else "no_certificate")
+            try:
+                return selection, self.contexts.get(selection.certificate, policy)
+            except ContextError as error:
+                paths = ", ".join(selection.certificate.paths)
+                log.error("%s; the next best certificate is served, replace %s", error, paths)
+                self.selector.disregard(selection.certificate.fingerprint)

@@ -15,21 +15,17 @@ never meets OpenSSL: the ClientHello goes to the backend as it came, and so does
 from __future__ import annotations
 
 import contextlib
-import logging
 import socket
 from enum import Enum
-
-from OpenSSL import SSL
 
 from certstore.selector import Selection
 from proxy.account import Account
 from proxy.approach import Approach
 from proxy.backend import Connected, Endpoint, Established
-from proxy.client_hello import ClientHello, ClientHelloError, ClientHelloReader
-from proxy.contexts import ContextError
+from proxy.client_hello import ClientHello, ClientHelloError, ClientHelloReader, read_at_once
 from proxy.errors import HANDSHAKE_FAILURES, HandshakeError, Outcome, alert_record
 from proxy.introduction import complain, local_address
-from proxy.layer import PLAIN_TEXT
+from proxy.layer import PLAIN_TEXT, Buffer
 from proxy.leg import close_softly, reset
 from proxy.policy import Policy
 from proxy.proxy_header import ProxyHeaderError, ProxyHeaderReader
@@ -37,8 +33,6 @@ from proxy.relay import Relay
 from proxy.routing import Action, Route
 from proxy.service import Service
 from proxy.tls_engine import TlsEngine
-
-log = logging.getLogger("snigate.session")
 
 PEEK_SIZE = 16 << 10  # bytes read at once before the handshake is done
 _IN_THE_CLEAR = (
@@ -71,6 +65,7 @@ class Session:
         "_reader",
         "_relay",
         "_route",
+        "_said",
         "_selection",
         "_service",
         "_socket",
@@ -96,7 +91,8 @@ class Session:
         self._counted_for = client[0] if introduction is None else None
         self._destination: Endpoint | None = None
         self._started = service.loop.time()
-        self._reader = ClientHelloReader()
+        self._reader: ClientHelloReader | None = None  # where the ClientHello comes in pieces
+        self._said = b""
         self._engine: TlsEngine | None = None
         self._route: Route | None = None
         self._selection: Selection | None = None
@@ -104,17 +100,23 @@ class Session:
         self._relay: Relay | None = None
         self._unsent = b""
         service.sessions.add(self)
-        service.metrics.active.inc()
+        service.metrics.begun()
         self._deadline = service.loop.call_later(service.handshake_timeout, self._fail, "timeout")
         service.loop.add_reader(sock, self._readable)
+        self._readable()  # where connections queue, what they begin with is there already
 
     def account_bytes(self) -> None:
-        """Count what was relayed since the last call."""
+        """Count what was relayed since the last call; where that is nothing, give back memory."""
         relay, account = self._relay, self.account
-        if relay is not None:
-            self._service.metrics.to_backend.inc(relay.bytes_to_backend - account.to_backend)
-            self._service.metrics.to_client.inc(relay.bytes_to_client - account.to_client)
-            account.to_backend, account.to_client = relay.bytes_to_backend, relay.bytes_to_client
+        if relay is None:
+            return
+        to_backend, to_client = relay.bytes_to_backend, relay.bytes_to_client
+        if (to_backend, to_client) == (account.to_backend, account.to_client) and not relay.over:
+            relay.slim()
+            return
+        self._service.metrics.to_backend.inc(to_backend - account.to_backend)
+        self._service.metrics.to_client.inc(to_client - account.to_client)
+        account.to_backend, account.to_client = to_backend, to_client
 
     def cut(self) -> None:
         """End at once: the worker stops."""
@@ -127,22 +129,23 @@ class Session:
             self._fail("draining")
 
     def _readable(self) -> None:
+        buffer = self._service.buffer
         try:
-            data = self._socket.recv(PEEK_SIZE)
+            size = self._socket.recv_into(buffer, PEEK_SIZE)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
-            data = b""
-        if not data:
+            size = 0
+        if not size:
             self._fail("disconnected")
-        elif self.state is State.PEEKING:
-            self._peek(data)
-        elif self.state is State.INTRODUCED:
-            self._introduce(data)
-        else:
+        elif self.state is State.HANDSHAKING:
             assert self._engine is not None
-            self._engine.receive(data)
+            self._engine.receive(buffer[:size])
             self._handshake()
+        elif self.state is State.PEEKING:
+            self._peek(bytes(buffer[:size]))
+        else:
+            self._introduce(bytes(buffer[:size]))
 
     def _introduce(self, data: bytes) -> None:
         introduction, service, account = self._introduction, self._service, self.account
@@ -169,7 +172,7 @@ class Session:
 
     def _peek(self, data: bytes) -> None:
         try:
-            hello = self._reader.feed(data)
+            hello = self._read(data)
         except ClientHelloError as error:
             if error.reason == "plain_http" and self._service.plain_http:
                 self._send(_IN_THE_CLEAR)
@@ -191,6 +194,23 @@ class Session:
         except HandshakeError as error:
             self._fail(error.reason, HANDSHAKE_FAILURES[error.reason].alert)
 
+    def _read(self, data: bytes) -> ClientHello | None:
+        """The ClientHello once it is complete; all that the client has said is then in `_said`.
+
+        Raises ClientHelloError.
+        """
+        reader = self._reader
+        if reader is None:
+            self._said = data
+            hello = read_at_once(data)
+            if hello is not None:
+                return hello
+            self._reader = reader = ClientHelloReader()
+        hello = reader.feed(data)
+        if hello is not None:
+            self._said, self._reader = reader.received, None
+        return hello
+
     def _terminate(self, hello: ClientHello, route: Route) -> None:
         """Choose the certificate, and begin the handshake. Raises HandshakeError for what is to be refused."""
         if route.action is Action.REJECT:
@@ -198,11 +218,14 @@ class Session:
         policy = route.policy
         if policy.refuses_alpn(hello.alpn):
             raise HandshakeError("no_application_protocol")
-        self._engine = engine = TlsEngine.accepting(self._service.fronts[policy], self._choose(hello, policy))
+        service = self._service
+        local = self._local()[0] if hello.server_name is None else None
+        self._selection, certificate = service.choose(hello, policy, local)
+        self._engine = engine = TlsEngine.accepting(service.fronts[policy], certificate)
         self.state = State.HANDSHAKING
-        engine.receive(self._reader.received)
-        del self._reader
-        backend = self._service.backends[route.backend]
+        engine.receive(self._said)
+        self._said = b""
+        backend = service.backends[route.backend]
         if not backend.waits_for_handshake and policy.client_auth is None:
             self._approach.begin(backend, None)
         self._handshake()
@@ -221,23 +244,6 @@ class Session:
             id=account.id,
         )
         self._approach.begin(service.backends[route.backend], account.established)
-
-    def _choose(self, hello: ClientHello, policy: Policy) -> SSL.Context:
-        """The context of the best certificate that OpenSSL takes; one that it refuses makes way for the next."""
-        service = self._service
-        local = self._local()[0] if hello.server_name is None else None
-        while True:
-            self._selection = selection = service.selector.select(
-                hello.server_name, int(hello.key_types), local, strict=service.strict_sni
-            )
-            if selection is None:
-                raise HandshakeError("unrecognized_name" if service.strict_sni else "no_certificate")
-            try:
-                return service.contexts.get(selection.certificate, policy)
-            except ContextError as error:
-                paths = ", ".join(selection.certificate.paths)
-                log.error("%s; the next best certificate is served, replace %s", error, paths)
-                service.selector.disregard(selection.certificate.fingerprint)
 
     def _local(self) -> Endpoint:
         """What the client connected to: as the PROXY header says, else this end of its own connection."""
@@ -259,33 +265,41 @@ class Session:
             self._established(engine)
 
     def _established(self, engine: TlsEngine) -> None:
-        service, selection = self._service, self._selection
+        service, selection, route = self._service, self._selection, self._route
         assert selection is not None
-        assert self._route is not None
-        negotiated = engine.negotiated()
-        client_name = engine.peer_name() if self._route.policy.client_auth is not None else None
+        assert route is not None
         self._deadline.cancel()
-        service.loop.remove_reader(self._socket)
         self.state = State.DIALLING
-        self.account.established = Established(
+        account = self.account
+        account.handshake = service.loop.time() - self._started
+        engine.slim()
+        service.metrics.handshake_done(engine.version, engine.resumed, account.handshake, selection.level)
+        backend = service.backends[route.backend]
+        if backend.waits_for_handshake or service.access_log is not None:
+            account.established = self._describe(engine, selection, route.policy)
+        if self._approach.connected is not None:
+            self._relay_now(self._approach.connected)
+            return
+        service.loop.remove_reader(self._socket)  # what the client says has to wait
+        if self._approach.begun:
+            self._on_approach_settled()
+        else:
+            self._approach.begin(backend, account.established)
+
+    def _describe(self, engine: TlsEngine, selection: Selection, policy: Policy) -> Established:
+        return Established(
             client=self.account.client,
             local=self._local(),
-            listener=service.name,
+            listener=self._service.name,
             server_name=self.account.server_name,
-            negotiated=negotiated,
+            negotiated=engine.negotiated(),
             fingerprint=selection.certificate.fingerprint,
             matched=selection.matched,
             level=selection.level,
             leaf=selection.certificate.leaf,
             id=self.account.id,
-            client_name=client_name,
+            client_name=engine.peer_name() if policy.client_auth is not None else None,
         )
-        self.account.handshake = service.loop.time() - self._started
-        service.metrics.handshake_done(negotiated.version, negotiated.resumed, self.account.handshake, selection.level)
-        if self._approach.begun:
-            self._on_approach_settled()
-        else:
-            self._approach.begin(service.backends[self._route.backend], self.account.established)
 
     def _on_approach_settled(self) -> None:
         """A backend was reached, or none could be; that waits until the handshake is done."""
@@ -310,11 +324,11 @@ class Session:
         )
         first = connected.first
         if self._engine is None:
-            first += self._reader.received
-            del self._reader
+            first += self._said
+            self._said = b""
         self._relay.start(first, self._unsent)
 
-    def _send(self, data: bytes) -> None:
+    def _send(self, data: Buffer) -> None:
         """Send handshake bytes; a socket that does not take a whole flight is rare, and its rest is kept."""
         if not data:
             return
@@ -332,7 +346,7 @@ class Session:
                 self._fail("disconnected")
             return
         if taken < len(data):
-            self._unsent = data[taken:]
+            self._unsent = bytes(data[taken:])
             self._service.loop.add_writer(self._socket, self._send_rest)
 
     def _send_rest(self) -> None:
@@ -382,7 +396,6 @@ class Session:
         self._approach.over()
         service.sessions.discard(self)
         service.limits.release(self._counted_for)
-        service.metrics.active.dec()
-        service.metrics.outcomes[outcome].inc()
+        service.metrics.over(outcome)
         if service.access_log is not None:
             service.access_log.write(self.account, outcome, service.loop.time() - self._started)

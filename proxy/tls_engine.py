@@ -10,26 +10,45 @@ means an error. There is no "want write": a memory buffer takes everything.
 
 An end of the peer's TCP stream is not an end of TLS: only close_notify is (RFC 8446 section 6.1). `ended` says that
 one has come; a stream that stops without it was cut short, and the caller must not pass that on as a clean end.
+
+What it costs. OpenSSL is called as directly as Python can: pyOpenSSL's connections cost a tenth of a handshake in
+objects and exceptions. Plaintext and ciphertext come out in two buffers that all engines of the process share, so no
+bytes object is made, and an idle connection owns neither. What a method gives is therefore good until an engine is
+called again, this one or another: send it or copy it.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cryptography import x509
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 
-# SSL_session_reused has no public binding.
+# The functions that pyOpenSSL itself calls, and their error queue; pinned with it.
+from OpenSSL._util import exception_from_error_queue
+from OpenSSL._util import ffi as _ffi
 from OpenSSL._util import lib as _lib
 
 from proxy.errors import HandshakeError, handshake_error
 from proxy.layer import Buffer
 
-_RECORD = 16384  # plaintext bytes in a TLS record at most
 MAX_NAME = 256  # characters of a peer's name that anybody is told
 RECORDS_AT_ONCE = 256  # decoded in one go; a peer that sends a byte in each gives as much work as it likes
-_OVERHEAD = 64  # ciphertext bytes a record adds at most: header, explicit nonce or IV, MAC, padding
-_FLIGHT = 8192  # bytes asked for when OpenSSL may have something to say: a server flight with a usual chain
+BUFFER_SIZE = 320 << 10  # bytes that come out at once: a relay's read, and what TLS adds to it
+LARGE = 16 << 10  # bytes
+_RECORD = 16384  # plaintext bytes in a TLS record at most
+_WANT_READ: int = _lib.SSL_ERROR_WANT_READ
+_ZERO_RETURN: int = _lib.SSL_ERROR_ZERO_RETURN
+
+_VERSIONS = {0x0301: "TLSv1", 0x0302: "TLSv1.1", 0x0303: "TLSv1.2", 0x0304: "TLSv1.3"}
+_Pointer = Any  # cffi's
+
+
+# Where OpenSSL puts what comes out, and the same for C.
+_plaintext, _ciphertext = memoryview(bytearray(BUFFER_SIZE)), memoryview(bytearray(BUFFER_SIZE))
+_plaintext_at: _Pointer = _ffi.from_buffer(_plaintext)
+_ciphertext_at: _Pointer = _ffi.from_buffer(_ciphertext)
+_NULL: _Pointer = _ffi.NULL
 
 
 class Negotiated(NamedTuple):
@@ -49,26 +68,28 @@ class TlsError(Exception):
 class TlsEngine:
     """One end of one TLS connection; a proxy.layer.Layer once the handshake is done."""
 
-    __slots__ = ("_connection", "_front", "ended", "more")
+    __slots__ = ("_from_peer", "_kept", "_ssl", "_to_peer", "ended", "grown", "more", "owes")
 
     marks_end = True
 
-    def __init__(self, connection: SSL.Connection, front: SSL.Context) -> None:
-        """Use `accepting` or `connecting`."""
-        # pyOpenSSL frees the SNI callback with the last reference to its context, and `set_context` drops the
-        # connection's own; after a HelloRetryRequest OpenSSL calls it once more.
-        self._front = front
-        self._connection = connection
+    def __init__(self, ssl: _Pointer, from_peer: _Pointer, to_peer: _Pointer, kept: object = None) -> None:
+        """Use `accepting` or `connecting`. `kept` lives as long as the engine does."""
+        self._ssl = ssl
+        self._from_peer = from_peer
+        self._to_peer = to_peer
+        self._kept = kept
         self.ended = False
-        self.more = False
+        self.more = self.owes = self.grown = False
 
     @classmethod
     def accepting(cls, front: SSL.Context, certificate: SSL.Context) -> TlsEngine:
         """The server's end, on a front context, serving a certificate's context."""
-        connection = SSL.Connection(front, None)
-        connection.set_app_data(certificate)
-        connection.set_accept_state()
-        return cls(connection, front)
+        ssl = _ffi.gc(_lib.SSL_new(front._context), _lib.SSL_free)
+        _lib.SSL_set_SSL_CTX(ssl, certificate._context)
+        from_peer, to_peer = _lib.BIO_new(_lib.BIO_s_mem()), _lib.BIO_new(_lib.BIO_s_mem())
+        _lib.SSL_set_bio(ssl, from_peer, to_peer)  # it frees them
+        _lib.SSL_set_accept_state(ssl)
+        return cls(ssl, from_peer, to_peer)
 
     @classmethod
     def connecting(cls, context: SSL.Context, server_name: str | None, app_data: object = None) -> TlsEngine:
@@ -78,76 +99,119 @@ class TlsEngine:
         if server_name is not None:
             connection.set_tlsext_host_name(server_name.encode())
         connection.set_connect_state()
-        return cls(connection, context)
+        return cls(connection._ssl, connection._into_ssl, connection._from_ssl, connection)
 
     def receive(self, data: Buffer) -> None:
         """Hand in bytes from the peer."""
-        self._connection.bio_write(data)
+        _lib.BIO_write(self._from_peer, _ffi.from_buffer(data), len(data))
 
     def handshake(self) -> bool:
         """Go on with the handshake; True when it is done. Raises HandshakeError."""
-        try:
-            self._connection.do_handshake()
-        except SSL.WantReadError:
+        result = _lib.SSL_do_handshake(self._ssl)
+        if result == 1:
+            self.more = True  # the peer may have said more already
+            return True
+        if _lib.SSL_get_error(self._ssl, result) == _WANT_READ:
             return False
-        except SSL.SysCallError as error:
-            raise HandshakeError("disconnected", str(error)) from None
-        except SSL.Error as error:
-            raise handshake_error(error.args[0] if error.args else []) from None
-        return True
+        errors = _errors()
+        raise handshake_error(errors) if errors else HandshakeError("disconnected")
 
-    def decode(self, data: Buffer) -> bytes:
+    def decode(self, data: Buffer) -> Buffer:
         """The plaintext that has come, with `data` from the peer; sets `ended` at a close_notify. Raises TlsError.
 
-        Out of RECORDS_AT_ONCE records at most: `more` says that there may be others.
+        Out of RECORDS_AT_ONCE records at most, or a buffer full: `more` says that there may be others. `owes` says
+        whether there is output.
         """
+        if len(data) >= LARGE and not self.more:
+            return self._decode_in_place(data)
         if data:
-            self._connection.bio_write(data)
-        recv = self._connection.recv
-        chunks: list[bytes] = []
+            _lib.BIO_write(self._from_peer, _ffi.from_buffer(data), len(data))
+        size = _lib.SSL_read(self._ssl, _plaintext_at, BUFFER_SIZE)
+        if not 0 < size < _RECORD or _lib.BIO_get_mem_data(self._from_peer, _NULL):
+            return self._decode_on(size)
+        # OpenSSL reads a record at a time: where nothing is left to be read, there is no other.
         self.more = False
+        self.owes = _lib.BIO_get_mem_data(self._to_peer, _NULL) > 0
+        return _plaintext[:size]
+
+    def _decode_in_place(self, data: Buffer) -> Buffer:
+        """Read much where it lies: to copy it costs a tenth, and the copy would stay with the connection."""
+        self._use(_lib.BIO_new_mem_buf(_ffi.from_buffer(data), len(data)))
         try:
-            for _ in range(RECORDS_AT_ONCE):
-                chunks.append(recv(_RECORD))
-            self.more = True
-        except SSL.WantReadError:
-            pass
-        except SSL.ZeroReturnError:
+            return self._decode_on(_lib.SSL_read(self._ssl, _plaintext_at, BUFFER_SIZE))
+        finally:
+            rest = self._rest() if self.more else b""
+            self._use(_lib.BIO_new(_lib.BIO_s_mem()))
+            if rest:
+                self.receive(rest)
+
+    def _decode_on(self, result: int) -> Buffer:
+        """Go on after the first SSL_read, which returned `result`, until there is no more, or there may be too much."""
+        ssl, read, size, records = self._ssl, _lib.SSL_read, 0, 0
+        self.owes = True  # it may
+        while result > 0:
+            size, records = size + result, records + 1
+            self.more = records == RECORDS_AT_ONCE or size > BUFFER_SIZE - _RECORD
+            if self.more:
+                return _plaintext[:size]
+            result = read(ssl, _plaintext_at + size, BUFFER_SIZE - size)
+        self.more = False
+        code = _lib.SSL_get_error(ssl, result)
+        if code == _ZERO_RETURN:
             self.ended = True
-        except SSL.Error as error:
-            raise TlsError(str(error.args[0] if error.args else error)) from None
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        elif code != _WANT_READ:
+            raise TlsError(_words(_errors()))
+        return _plaintext[:size]
 
-    def output(self) -> bytes:
+    def output(self) -> Buffer:
         """Bytes for the peer that OpenSSL has ready; empty when there are none."""
-        return self._drain(_FLIGHT)
+        size = _lib.BIO_read(self._to_peer, _ciphertext_at, BUFFER_SIZE)
+        if size <= 0:
+            return b""
+        if size < BUFFER_SIZE:
+            return _ciphertext[:size]
+        return bytes(_ciphertext) + bytes(self.output())
 
-    def encode(self, data: Buffer) -> bytes:
+    def encode(self, data: Buffer) -> Buffer:
         """Encrypt `data` whole, and give the bytes for the peer. Raises TlsError."""
-        size = len(data)
-        try:
-            self._connection.send(data)
-        except SSL.Error as error:
-            raise TlsError(str(error)) from None
-        return self._drain(size + (size // _RECORD + 1) * _OVERHEAD)
+        if _lib.SSL_write(self._ssl, _ffi.from_buffer(data), len(data)) != len(data):
+            raise TlsError(_words(_errors()))
+        if len(data) >= LARGE:
+            self.grown = True
+        return self.output()
 
-    def close(self) -> bytes:
+    def close(self) -> Buffer:
         """End our direction with a close_notify, and give the bytes for the peer. Reading goes on working."""
-        try:
-            self._connection.shutdown()
-        except SSL.Error:
+        if _lib.SSL_shutdown(self._ssl) < 0:
+            _errors()
             return b""
         return self.output()
 
+    @property
+    def version(self) -> str:
+        """The version that the finished handshake agreed on: "TLSv1.3"."""
+        return _VERSIONS[_lib.SSL_version(self._ssl)]
+
+    @property
+    def resumed(self) -> bool:
+        """Whether the handshake resumed a session."""
+        return bool(_lib.SSL_session_reused(self._ssl))
+
+    def free(self) -> None:
+        """Give OpenSSL's part back now, some 30 KB, rather than when Python gets to it. Nothing works afterwards."""
+        if self._ssl is not None:
+            _ffi.release(self._ssl)
+            self._ssl = self._from_peer = self._to_peer = self._kept = None
+
     def negotiated(self) -> Negotiated:
         """What the finished handshake agreed on."""
-        connection = self._connection
+        ssl = self._ssl
         return Negotiated(
-            version=connection.get_protocol_version_name(),
-            cipher=connection.get_cipher_name() or "",
-            group=connection.get_group_name() or "",
-            alpn=connection.get_alpn_proto_negotiated().decode("ascii", "replace"),
-            resumed=_lib.SSL_session_reused(connection._ssl) == 1,
+            version=self.version,
+            cipher=_text(_lib.SSL_CIPHER_get_name(_lib.SSL_get_current_cipher(ssl))),
+            group=_text(_lib.SSL_get0_group_name(ssl)),
+            alpn=_chosen_protocol(ssl),
+            resumed=self.resumed,
         )
 
     def peer_name(self) -> str | None:
@@ -155,21 +219,54 @@ class TlsEngine:
 
         None when it showed none.
         """
+        shown = _lib.SSL_get_peer_certificate(self._ssl)
+        if shown == _ffi.NULL:
+            return None
         try:
-            certificate = self._connection.get_peer_certificate(as_cryptography=True)
-            if certificate is None:
-                return None
+            certificate = crypto.X509._from_raw_x509_ptr(shown).to_cryptography()
             names = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
             return str(names[-1].value)[:MAX_NAME] if names else ""
         except Exception:  # OpenSSL verifies certificates whose names the parser finds malformed, each in its own way
             return ""
 
-    def _drain(self, expected: int) -> bytes:
-        """Read what OpenSSL wrote. Asks for about what there is: pyOpenSSL allocates what it is asked for."""
-        data = b""
-        try:
-            while len(data) % expected == 0:
-                data += self._connection.bio_read(expected)
-        except SSL.WantReadError:
-            pass
-        return data
+    def slim(self) -> None:
+        """Give back the memory that what was received and sent has left behind. Ask for `output` before."""
+        self.grown = False
+        rest = self._rest()
+        self._to_peer = _lib.BIO_new(_lib.BIO_s_mem())
+        self._use(_lib.BIO_new(_lib.BIO_s_mem()))
+        if rest:
+            self.receive(rest)
+
+    def _use(self, from_peer: _Pointer) -> None:
+        """Let OpenSSL read from somewhere else, and free what it read from."""
+        _lib.BIO_set_mem_eof_return(from_peer, -1)  # the end of what there is: "want read", not the stream's end
+        _lib.SSL_set_bio(self._ssl, from_peer, self._to_peer)
+        self._from_peer = from_peer
+
+    def _rest(self) -> bytes:
+        """What the peer has sent and OpenSSL has not read yet."""
+        size = _lib.BIO_read(self._from_peer, _ciphertext_at, BUFFER_SIZE)
+        return bytes(_ciphertext[:size]) if size > 0 else b""
+
+
+def _errors() -> list[tuple[str, str, str]]:
+    """What OpenSSL has to say of the call that failed: library, function and reason of each. None is left behind."""
+    try:
+        exception_from_error_queue(SSL.Error)  # raises always
+    except SSL.Error as error:
+        return list(error.args[0])
+
+
+def _words(errors: list[tuple[str, str, str]]) -> str:
+    return "; ".join(reason for _, _, reason in errors) or "the connection cannot be used any more"
+
+
+def _text(pointer: _Pointer) -> str:
+    return "" if pointer == _ffi.NULL else _ffi.string(pointer).decode()
+
+
+def _chosen_protocol(ssl: _Pointer) -> str:
+    data, size = _ffi.new("unsigned char **"), _ffi.new("unsigned int *")
+    _lib.SSL_get0_alpn_selected(ssl, data, size)
+    return _ffi.buffer(data[0], size[0])[:].decode("ascii", "replace") if size[0] else ""

@@ -124,6 +124,7 @@ class _Worker:
         await self._drained()
         if access_log is not None:
             access_log.flush()
+        self._metrics.write()
         for task in (obeying, *self._background):
             task.cancel()
 
@@ -241,6 +242,7 @@ class _Worker:
                     session.account_bytes()
                     if number % 1000 == 999:
                         await asyncio.sleep(0)
+            self._metrics.write()
 
     async def _measure_lag(self) -> None:
         loop = asyncio.get_running_loop()

@@ -30,7 +30,7 @@ class Followed:
         change_log.note_problems(before, after)
         put = [one for one in after.certificates.values() if one.fingerprint not in before.certificates]
         retire = [one for one in before.certificates if one not in after.certificates]
-        change_log.note_change(1, before, after, put, retire, self._catalogue.shown_files)
+        change_log.note_change(1, before, after, put, retire, self._catalogue.holds)
         self._before = after
 
 
@@ -127,7 +127,7 @@ def certificate_log(before: list[CertifiedKey], after: list[CertifiedKey]) -> No
     old, new = ({one.fingerprint: one for one in some} for some in (before, after))
     put = [one for one in after if one.fingerprint not in old]
     retire = [fingerprint for fingerprint in old if fingerprint not in new]
-    change_log.note_change(1, Snapshot(old), Snapshot(new), put, retire, frozenset())
+    change_log.note_change(1, Snapshot(old), Snapshot(new), put, retire, lambda _: False)
 
 
 def test_a_certificate_with_countless_names_makes_a_short_line_when_it_comes_and_when_it_goes(

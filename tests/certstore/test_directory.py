@@ -9,8 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from certstore.directory import HEAD, RETRY_SLOW, RETRY_SLOW_AT_MOST, UNSETTLED, DirectoryScanner, FileState, Scan
+from certstore.directory import HEAD, RETRY_SLOW, RETRY_SLOW_AT_MOST, DirectoryScanner, Scan
 from certstore.errors import FileRejected, RejectReason
+from certstore.file_state import UNSETTLED, FileState
 from certstore.load import MAX_FILE_SIZE, FileContent, parse_file
 from certstore.unlock import TIME_LIMIT, UnlockedFile
 from tests.support.openssl import openssl

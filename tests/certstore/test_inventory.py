@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from certstore.directory import FileState, Rejection, Scan
+from certstore.directory import Scan
 from certstore.errors import FileRejected, RejectReason
+from certstore.file_state import FileState, Rejection
 from certstore.inventory import GRACE, Inventory, problems
 from certstore.load import parse_file
 from tests.support.pki import Authority, Pair, new_key, self_signed
@@ -19,9 +20,9 @@ BROKEN = "-----BEGIN CERTIFICATE-----\nAAAA"
 def state_of(content: bytes | str) -> FileState:
     data = content.encode() if isinstance(content, str) else content
     try:
-        return FileState((1, 2, 3, 4, 5), parse_file(data), None)
+        return FileState(b"as read", parse_file(data), None)
     except FileRejected as rejected:
-        return FileState((1, 2, 3, 4, 5), None, Rejection(rejected.reason, rejected.message))
+        return FileState(b"as read", None, Rejection(rejected.reason, rejected.message))
 
 
 class Directory:

@@ -190,7 +190,7 @@ def test_files_written_without_end_do_not_keep_the_directories_being_scanned(
     scans: list[tuple[float, float]] = []
     scan = Catalogue.scan
 
-    def slow(catalogue: Catalogue, *arguments: float) -> None:
+    def slow(catalogue: Catalogue, *arguments: Any) -> None:
         started = time.monotonic()
         scan(catalogue, *arguments)
         time.sleep(0.05)
@@ -244,7 +244,7 @@ def test_a_panic_in_a_library_does_not_end_the_keeper(tmp_path: Path, monkeypatc
     failures = iter((Panic(), Panic()))
     scan = Catalogue.scan
 
-    def failing(catalogue: Catalogue, *arguments: float) -> None:
+    def failing(catalogue: Catalogue, *arguments: Any) -> None:
         if (failure := next(failures, None)) is not None:
             raise failure
         scan(catalogue, *arguments)

@@ -204,7 +204,6 @@ def test_a_certificate_that_cannot_be_used_makes_way_until_it_is_replaced() -> N
     selector.disregard(best.fingerprint)
     assert picked(selector, "example.com") == "next"
     selector.regard([best.fingerprint])
-    selector.forget()
     assert picked(selector, "example.com") == "best"
 
 

@@ -9,7 +9,7 @@ import pytest
 from certstore.ranking import Order
 from tests.support.nine_levels import DEFAULT_NAME, ORDERS, NineLevels
 from tests.support.pki import DAY, Authority, self_signed
-from tests.support.snigate import Snigate
+from tests.support.snigate import Snigate, wait_for
 from tests.support.tls_client import connect, context, request, shown
 
 LISTENER = '[[listeners]]\nname = "web"\nbind = ["127.0.0.1:{port}"]\nprotocol = "http"\nbackend = "welcome"\n'
@@ -34,7 +34,10 @@ def test_the_better_of_two_levels_is_served_for_each_two_of_the_nine(tmp_path: P
         with connect(snigate.port, levels.expected(order)[0].host) as tls:
             assert b"1 (trusted, exact)" in request(tls)
         for number in range(1, 10):
-            assert snigate.metric("snigate_certificate_selections_total", level=str(number)) > 0
+            wait_for(
+                lambda: snigate.metric("snigate_certificate_selections_total", level=str(number)) > 0,  # noqa: B023
+                f"level {number} is counted",
+            )
 
 
 def test_the_key_type_follows_what_the_client_can_use_inside_a_level_and_across_levels(tmp_path: Path) -> None:

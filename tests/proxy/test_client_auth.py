@@ -117,7 +117,7 @@ def test_a_session_is_worth_nothing_where_certificates_are_demanded_and_somethin
     made = MemoryClient(context)
     first = engine(free, fronts[free])
     join(first, made)
-    made.receive(first.output())
+    made.receive(bytes(first.output()))
     made.read()
     session = made.connection.get_session()
     again = engine(free, fronts[free])

@@ -6,8 +6,10 @@ from types import FrameType
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from proxy.client_hello import CAP, ClientHelloError, ClientHelloReader
+from proxy.client_hello import CAP, ClientHello, ClientHelloError, ClientHelloReader, read_at_once
 from tests.support import client_hellos as hellos
 from tests.support.client_hello_reading import REAL, failure, feed_in_steps, read
 from tests.support.client_hellos import TLS_1_3, message, record, records
@@ -56,6 +58,32 @@ def test_tiny_records_fed_byte_by_byte_give_the_same_client_hello(real: bytes, s
         assert reader.feed(raw[at : at + 1]) is None
     assert reader.feed(raw[-1:]) == read(real)
     assert reader.received == raw
+
+
+def outcome(step: Callable[[], ClientHello | None]) -> object:
+    try:
+        return step()
+    except ClientHelloError as error:
+        return error.reason, error.alert, str(error)
+
+
+def test_what_lies_in_one_record_is_read_at_once(real: bytes) -> None:
+    assert read_at_once(real) == read(real)
+    assert read_at_once(real + b"what follows") == read(real)
+    for at in range(len(real)):
+        assert read_at_once(real[:at]) is None
+
+
+@given(st.data())
+def test_read_at_once_says_what_the_reader_says_or_leaves_it_to_it(data: st.DataObject) -> None:
+    raw = bytearray(REAL[data.draw(st.sampled_from(sorted(REAL)))]())
+    for _ in range(data.draw(st.integers(0, 3))):
+        raw[data.draw(st.integers(0, min(len(raw) - 1, 12)) | st.integers(0, len(raw) - 1))] = data.draw(
+            st.integers(0, 255)
+        )
+    first = bytes(raw) + data.draw(st.binary(max_size=10))
+    at_once = outcome(lambda: read_at_once(first))
+    assert at_once is None or at_once == outcome(lambda: ClientHelloReader().feed(first))
 
 
 def test_bytes_behind_the_client_hello_stay_in_received() -> None:

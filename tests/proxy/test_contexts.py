@@ -171,7 +171,7 @@ def resumed(
     first_client = MemoryClient(context)
     first_engine = engine_for(policy, pairs[0], front)
     join(first_engine, first_client)
-    first_client.receive(first_engine.output())
+    first_client.receive(bytes(first_engine.output()))
     first_client.read()
     assert not first_engine.negotiated().resumed
     engine = engine_for(other, pairs[1], second)

@@ -177,7 +177,7 @@ async def test_what_a_server_says_right_behind_its_handshake_is_not_lost(tmp_pat
     await loop.sock_sendall(sock, engine.output())
     engine.receive(await loop.sock_recv(sock, 4096))
     assert engine.handshake()
-    await loop.sock_sendall(sock, engine.output() + engine.encode(b"220 ready\r\n"))
+    await loop.sock_sendall(sock, bytes(engine.output()) + engine.encode(b"220 ready\r\n"))
     connected = await dialled.connected()
     assert bytes(connected.layer.decode(b"")) == b"220 ready\r\n"
     end(connected)

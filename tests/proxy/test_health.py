@@ -206,7 +206,7 @@ async def test_an_http_check_goes_over_tls_where_the_backend_has_it(accepting: A
         loop, engine = asyncio.get_running_loop(), engine_for(pair=PAIR)
         sock = await accepting.accept()
         assert await serve(sock, engine, skip=16) == SIGNATURE_V2 + b"\x20\0\0\0"
-        request = engine.decode(b"")
+        request = bytes(engine.decode(b""))
         while not request.endswith(b"\r\n\r\n"):
             request += engine.decode(await loop.sock_recv(sock, 4096))
         assert b"host: localhost\r\n" in request.lower()

@@ -25,7 +25,7 @@ def joined(version: str = "TLSv1.3") -> tuple[TlsEngine, MemoryClient]:
     number = VERSIONS[version]
     engine, client = engine_for(INTERMEDIATE, PAIR), MemoryClient(client_context(minimum=number, maximum=number))
     join(engine, client)
-    client.receive(engine.output())
+    client.receive(bytes(engine.output()))
     assert client.read() == b""
     return engine, client
 
@@ -36,18 +36,63 @@ def test_what_one_side_writes_the_other_reads(version: str, size: int) -> None:
     engine, client = joined(version)
     data = bytes(index % 251 for index in range(size))
     engine.receive(client.write(data))
-    assert engine.decode(b"") == data
-    client.receive(engine.encode(data))
+    came = bytes(engine.decode(b""))
+    while engine.more:
+        came += engine.decode(b"")
+    assert came == data
+    client.receive(bytes(engine.encode(data)))
     assert client.read() == data
 
 
 def test_a_write_is_encrypted_whole_and_leaves_no_output_behind() -> None:
     engine, client = joined()
-    ciphertext = engine.encode(bytes(300_000))
+    ciphertext = bytes(engine.encode(bytes(300_000)))
     assert len(ciphertext) > 300_000
     assert engine.output() == b""
     client.receive(ciphertext)
     assert len(client.read()) == 300_000
+
+
+@any_version
+def test_an_engine_that_has_given_back_its_memory_goes_on_where_it_was(version: str) -> None:
+    engine, client = joined(version)
+    client.receive(bytes(engine.encode(bytes(200_000))))
+    assert engine.grown
+    part = client.write(b"in two parts")
+    engine.receive(part[:7])
+    assert engine.decode(b"") == b""
+    engine.slim()
+    assert not engine.grown
+    engine.receive(part[7:] + client.write(b" and one that nobody has read"))
+    engine.slim()
+    assert engine.decode(b"") == b"in two parts and one that nobody has read"
+    client.receive(bytes(engine.encode(b"back")))
+    assert client.read() == bytes(200_000) + b"back"
+
+
+@any_version
+@pytest.mark.parametrize("cut", [1, 5, 6, 4000])
+def test_much_that_is_read_where_it_lies_leaves_nothing_there(version: str, cut: int) -> None:
+    engine, client = joined(version)
+    data = bytes(index % 251 for index in range(100_000))
+    sent = bytearray(client.write(data))
+    came = bytes(engine.decode(memoryview(sent)[:-cut]))
+    assert not engine.more
+    rest = bytes(sent[-cut:])
+    sent[:] = bytes(len(sent))
+    assert came + bytes(engine.decode(rest)) == data
+
+
+def test_much_in_small_records_is_read_in_turns_wherever_it_lay() -> None:
+    engine, client = joined()
+    data = b"".join(client.write(b"x" * 50) for _ in range(3 * RECORDS_AT_ONCE + 10))
+    sent = bytearray(data)
+    came = len(engine.decode(memoryview(sent)))
+    sent[:] = bytes(len(sent))
+    turns = 1
+    while engine.more:
+        came, turns = came + len(engine.decode(b"")), turns + 1
+    assert (came, turns) == (50 * (3 * RECORDS_AT_ONCE + 10), 4)
 
 
 def test_buffers_of_every_kind_are_taken() -> None:
@@ -55,7 +100,7 @@ def test_buffers_of_every_kind_are_taken() -> None:
     sent = client.write(b"one")
     engine.receive(memoryview(bytearray(sent)))
     assert engine.decode(b"") == b"one"
-    client.receive(engine.encode(memoryview(b"two")) + engine.encode(bytearray(b"three")))
+    client.receive(bytes(engine.encode(memoryview(b"two"))) + engine.encode(bytearray(b"three")))
     assert client.read() == b"twothree"
 
 
@@ -95,14 +140,14 @@ def test_after_the_clients_close_notify_the_server_can_still_write(version: str)
     engine.receive(client.close())
     assert engine.decode(b"") == b""
     assert engine.ended
-    client.receive(engine.encode(bytes(100_000)))
+    client.receive(bytes(engine.encode(bytes(100_000))))
     assert client.read() == bytes(100_000)
 
 
 @any_version
 def test_after_its_own_close_notify_the_server_can_still_read(version: str) -> None:
     engine, client = joined(version)
-    client.receive(engine.close())
+    client.receive(bytes(engine.close()))
     assert client.read() == b""
     assert client.closed
     engine.receive(client.write(b"more"))
@@ -131,7 +176,7 @@ def test_a_forged_record_is_a_tls_error_with_an_alert_for_the_client(version: st
     engine.receive(sent)
     with pytest.raises(TlsError, match=r"bad record mac|decryption failed"):
         engine.decode(b"")
-    client.receive(engine.output())
+    client.receive(bytes(engine.output()))
     with pytest.raises(SSL.Error, match="bad record mac"):
         client.read()
 
@@ -156,7 +201,7 @@ def test_the_engine_keeps_its_front_context_alive_until_a_second_hello_is_answer
     engine.receive(client.output())
     assert not engine.handshake()
     gc.collect()
-    client.receive(engine.output())
+    client.receive(bytes(engine.output()))
     join(engine, client)
     assert engine.negotiated().group == "secp256r1"
 

@@ -155,7 +155,7 @@ def join(engine: TlsEngine, client: MemoryClient) -> None:
         try:
             served = engine.handshake()
         finally:
-            client.receive(engine.output())
+            client.receive(bytes(engine.output()))
         if served and asked:
             return
     raise AssertionError("the handshake does not end")

@@ -10,6 +10,7 @@ from typing import Any, ParamSpec
 
 import uvloop
 
+from proxy import tls_engine
 from proxy.leg import reset
 from tests.support.engine import MemoryClient
 
@@ -28,6 +29,7 @@ def in_loop(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
 
         async def main() -> None:
             asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
+            _scribble(asyncio.get_running_loop())
             async with asyncio.timeout(PATIENCE):
                 await test(*args, **kwargs)
 
@@ -35,6 +37,13 @@ def in_loop(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
         assert failures == []
 
     return run
+
+
+def _scribble(loop: asyncio.AbstractEventLoop) -> None:
+    """Write over the buffers that engines share, now and again: as other connections do in a worker."""
+    for buffer in (tls_engine._plaintext, tls_engine._ciphertext):
+        buffer[:256] = b"scribble" * 32
+    loop.call_later(0.001, _scribble, loop)
 
 
 def tcp_pair() -> tuple[socket.socket, socket.socket]:

@@ -25,6 +25,7 @@ from proxy.redirect import RedirectService
 from proxy.relay import shared_buffer
 from proxy.routing import RouteTable
 from proxy.service import Service
+from proxy.tallies import Count, Number
 from proxy.throttle import Throttle
 from proxy.welcome import WelcomeBackend
 from tests.support.engine import certified_key
@@ -52,7 +53,8 @@ def listener_metrics() -> ListenerMetrics:
             for version in VERSIONS
             for resumed in (False, True)
         },
-        selections={level: counter(f"level_{level.value}") for level in Level},
+        selections={level: Count(counter(f"level_{level.value}")) for level in Level},
+        touch=lambda: None,
     )
 
 
@@ -63,6 +65,7 @@ def backend_metrics() -> BackendMetrics:
         Histogram("duration", "For a test.", registry=registry),
         Counter("failures", "For a test.", registry=registry),
         defaultdict(lambda: Gauge("up", "For a test.", registry=None)),
+        lambda: None,
     )
 
 
@@ -117,8 +120,9 @@ def redirect_service(*, handshake_timeout: float, acme: Path | AcmeBackend | Non
     )
 
 
-def value(metric: Counter | Gauge) -> float:
-    """A metric's value now."""
+def value(tally: Count | Number) -> float:
+    """What was counted so far."""
+    tally.write()
     return sum(
-        sample.value for one in metric.collect() for sample in one.samples if not sample.name.endswith("_created")
+        sample.value for one in tally.metric.collect() for sample in one.samples if not sample.name.endswith("_created")
     )

@@ -1,0 +1,62 @@
+"""A leg of a relay that passes bytes through as they are: where there are many, they do not come here at all."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+
+from proxy.layer import PLAIN_TEXT, Buffer
+from proxy.leg import Hub, Leg
+from proxy.pipe import Pipe
+
+MUCH = 32 << 10  # bytes that have come at once from which a pipe is worth its calls
+
+
+class SplicedLeg(Leg):
+    """Copies like any leg while its peer says little; has a pipe, and the kernel move the bytes, while it says much."""
+
+    __slots__ = ("_pipe",)
+
+    def __init__(
+        self, hub: Hub, loop: asyncio.AbstractEventLoop, sock: socket.socket, buffer: memoryview, max_held: int
+    ) -> None:
+        super().__init__(hub, loop, sock, PLAIN_TEXT, buffer, max_held)
+        self._pipe: Pipe | None = None
+
+    def close(self, *, abruptly: bool) -> None:
+        """See Leg.close."""
+        super().close(abruptly=abruptly)
+        self._drop_pipe()
+
+    def _readable(self) -> None:
+        pipe = self._pipe
+        if pipe is None:
+            super()._readable()
+            return
+        try:
+            size = pipe.fill(self.socket.fileno())
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            self._hub.failed(self)
+            return
+        if size == 0:
+            self._fin()
+            return
+        self._hub.last = self._loop.time()
+        if not self.other.outlet.move(pipe):
+            self.other._blocked()
+        elif size < MUCH:
+            self._drop_pipe()
+
+    def _take_in(self, data: Buffer) -> None:
+        if len(data) >= MUCH and self._pipe is None:
+            with contextlib.suppress(OSError):  # where descriptors are short, it goes on copying
+                self._pipe = Pipe()
+        super()._take_in(data)
+
+    def _drop_pipe(self) -> None:
+        if self._pipe is not None:
+            self._pipe.close()
+            self._pipe = None
