@@ -82,13 +82,14 @@ def _draw_bar(axes: Any, position: int, bar: Bar, longest: float) -> None:
 
 def _draw_overview(compared: list[Comparison], below: str, path: Path) -> Path:
     title = "snigate divided by each peer: left of 1, snigate takes less"
-    figure = _figure(0.3 * len(compared) + 1.9, title, below)
+    figure = _figure(0.36 * len(compared) + 1.9, title, below)
     axes = figure.add_subplot()
     for position, one in enumerate(compared):
         axes.axhline(position, color="#e4e7eb", linewidth=1, zorder=0)
         for peer, value in one.ratios.items():
             colour, mark = PEERS.get(peer, (INK, "o"))
-            axes.plot(value, position, mark, color=colour, markersize=7, alpha=0.9, markeredgecolor="white", label=peer)
+            lane = 0.13 * (list(PEERS).index(peer) - 2) if peer in PEERS else 0.0  # so that none hides another
+            axes.plot(value, position + lane, mark, color=colour, markersize=6.5, markeredgecolor="white", label=peer)
     every = [value for one in compared for value in one.ratios.values()]
     least, most = min([*every, 0.5]), max([*every, 2.0])
     axes.set_xscale("log")
