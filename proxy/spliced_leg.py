@@ -10,7 +10,8 @@ from proxy.layer import PLAIN_TEXT, Buffer
 from proxy.leg import Hub, Leg
 from proxy.pipe import Pipe
 
-MUCH = 32 << 10  # bytes that have come at once from which a pipe is worth its calls
+MUCH = 32 << 10  # bytes that have come at once from which a pipe is worth its making...
+LITTLE = 4 << 10  # ...and below which it is given up again
 
 
 class SplicedLeg(Leg):
@@ -47,7 +48,7 @@ class SplicedLeg(Leg):
         self._hub.last = self._loop.time()
         if not self.other.outlet.move(pipe):
             self.other._blocked()
-        elif size < MUCH:
+        elif size < LITTLE:
             self._drop_pipe()
 
     def _take_in(self, data: Buffer) -> None:
