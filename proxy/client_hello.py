@@ -22,17 +22,16 @@ from __future__ import annotations
 import struct
 from typing import NoReturn
 
-from proxy.client_hello_message import (
+from proxy.client_hello_error import (
     PROTOCOL_VERSION,
     REASONS,
     RECORD_OVERFLOW,
     UNEXPECTED_MESSAGE,
-    ClientHello,
     ClientHelloError,
     Reason,
     malformed,
-    parse_client_hello,
 )
+from proxy.client_hello_message import ClientHello, parse_client_hello
 from proxy.client_key_types import usable_key_types
 
 __all__ = [
@@ -53,6 +52,7 @@ _HANDSHAKE = 22
 _CONTENT_TYPES = range(20, 25)  # change_cipher_spec, alert, handshake, application_data, heartbeat
 _CLIENT_HELLO = 1
 _RECORD_HEADER = struct.Struct(">BBBH")
+_START = struct.Struct(">BBBHBBH")  # a record's header and a handshake message's
 _METHODS = tuple(
     f"{method} ".encode()
     for method in ("GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "CONNECT", "TRACE", "PATCH", "PRI", "PROPFIND")
@@ -64,11 +64,13 @@ def read_at_once(data: bytes) -> ClientHello | None:
 
     None: feed the bytes to a ClientHelloReader. Raises ClientHelloError, as that would.
     """
-    if len(data) < 9 or data[0] != _HANDSHAKE or data[1] != 3 or data[5] != _CLIENT_HELLO:
+    if len(data) < 9:
         return None
-    record_end = 5 + (data[3] << 8 | data[4])
-    message_end = 9 + (data[6] << 16 | data[7] << 8 | data[8])
-    if not message_end <= record_end <= min(len(data), 5 + _MAX_FRAGMENT):
+    content_type, major, _, fragment, message_type, high, low = _START.unpack_from(data)
+    if content_type != _HANDSHAKE or major != 3 or message_type != _CLIENT_HELLO or fragment > _MAX_FRAGMENT:
+        return None
+    message_end = 9 + (high << 16 | low)
+    if not message_end <= 5 + fragment <= len(data):
         return None
     return parse_client_hello(data, 9, message_end)
 

@@ -8,66 +8,27 @@ extensions block. Numbers are kept as sent, GREASE (RFC 8701) included, except i
 from __future__ import annotations
 
 import struct
-from collections import Counter
 from collections.abc import Callable
 from functools import lru_cache, partial
-from typing import Literal, NoReturn, TypeVar, get_args
+from typing import NamedTuple
 
 import msgspec
 
 from certstore.key_types import KeyTypes
 from certstore.names import InvalidName, server_name
+from proxy.client_hello_error import ILLEGAL_PARAMETER, UNRECOGNIZED_NAME, ClientHelloError, malformed
 from proxy.client_key_types import usable_key_types
+from proxy.extension_layout import LONGEST, layout_of
 from proxy.ja4 import GREASE, Transport, ja4
 
-Reason = Literal[
-    "not_tls", "plain_http", "sslv2", "malformed_client_hello", "client_hello_too_large", "bad_server_name"
-]
-REASONS: tuple[Reason, ...] = get_args(Reason)  # every value of ClientHelloError.reason
-
-# Alert descriptions, RFC 8446 section 6.
-UNEXPECTED_MESSAGE = 10
-RECORD_OVERFLOW = 22
-ILLEGAL_PARAMETER = 47
-DECODE_ERROR = 50
-PROTOCOL_VERSION = 70
-UNRECOGNIZED_NAME = 112
-
-_SERVER_NAME, _SUPPORTED_GROUPS, _SIGNATURE_ALGORITHMS, _ALPN, _SUPPORTED_VERSIONS = 0, 10, 13, 16, 43
-_READ_HERE = frozenset({_SERVER_NAME, _SUPPORTED_GROUPS, _SIGNATURE_ALGORITHMS, _ALPN, _SUPPORTED_VERSIONS})
 _TLS_1_2 = 0x0303
 
-# Many times what any client sends, and little enough to cost nothing.
-MAX_EXTENSIONS = 256
 MAX_PROTOCOLS = 64
-_SO_MANY = range(MAX_EXTENSIONS + 1)
 MAX_NUMBERS = 1024  # cipher suites, groups, signature algorithms
 
-REMEMBERED = 256  # contents of each kind of extension: with the next, a stranger can fill some 2 MB
-LONGEST_REMEMBERED = 192  # bytes
+REMEMBERED = 256  # contents of each kind of extension, out of blocks that are not larger than usual: some 2 MB
 
-_T = TypeVar("_T")
-
-_EXTENSION = struct.Struct(">HH")
 _NUMBER = struct.Struct(">H")
-
-
-class ClientHelloError(Exception):
-    """What the client sent is no ClientHello that can be served; the text is a sentence for the log.
-
-    `reason` is one of REASONS, fit for a metric label. `alert` is the TLS alert description to answer with (RFC 8446
-    section 6), None when nothing should be sent.
-    """
-
-    def __init__(self, reason: Reason, sentence: str, alert: int | None = None) -> None:
-        super().__init__(sentence)
-        self.reason: Reason = reason
-        self.alert = alert
-
-
-def malformed(sentence: str, alert: int = DECODE_ERROR) -> NoReturn:
-    """Raise the ClientHelloError for a message that breaks the TLS syntax or its rules."""
-    raise ClientHelloError("malformed_client_hello", sentence, alert)
 
 
 class ClientHello(msgspec.Struct, frozen=True, gc=False):
@@ -101,67 +62,38 @@ def parse_client_hello(data: bytes, start: int, end: int) -> ClientHello:
     position = start + 35
     if position > end or (session_id := data[start + 34]) > 32 or position + session_id + 2 > end:
         malformed("the ClientHello ends before its cipher suites, or its session id is longer than 32 bytes")
-    position += session_id
-    (length,) = _NUMBER.unpack_from(data, position)
-    position += 2
-    if length < 2 or length & 1 or position + length >= end or length > 2 * MAX_NUMBERS:
-        malformed(f"the ClientHello's cipher suites, {length} bytes, are no list that fits into it and is of use")
-    cipher_suites = struct.unpack_from(f">{length >> 1}H", data, position)
-    position += length
-    length = data[position]
-    position += 1 + length
-    if length < 1 or position > end:
-        malformed(f"the ClientHello's compression methods, {length} bytes, are no list that fits into it")
-    extensions, spans = _extensions(data, position, end) if position < end else ((), {})
-    (legacy_version,) = _NUMBER.unpack_from(data, start)
-
+    position += session_id + 2
+    suites_end = position + (data[position - 2] << 8 | data[position - 1])
+    suites = data[position:suites_end]
+    if suites_end >= end or not suites:
+        malformed(f"the ClientHello's cipher suites, {suites_end - position} bytes, are no list that fits into it")
+    position = suites_end + 1 + data[suites_end]
+    if position > end or position == suites_end + 1:
+        malformed(f"the ClientHello's compression methods, {data[suites_end]} bytes, are no list that fits into it")
+    block = data[position + 2 : end]
+    if position < end and (position + 2 > end or (data[position] << 8 | data[position + 1]) != len(block)):
+        malformed("the length of the ClientHello's extensions is not what is left of the message")
+    layout = layout_of(block, suites)
+    read = _READ if len(block) > LONGEST else _READ_ONCE
+    name, groups, algorithms, alpn, versions = layout.places
+    legacy_version = data[start] << 8 | data[start + 1]
     return ClientHello(
-        _server_name(data[spans[_SERVER_NAME]]) if _SERVER_NAME in spans else None,
-        _alpn(data[spans[_ALPN]]) if _ALPN in spans else (),
-        _versions(data[spans[_SUPPORTED_VERSIONS]])
-        if _SUPPORTED_VERSIONS in spans
-        else (min(legacy_version, _TLS_1_2),),
-        _signature_algorithms(data[spans[_SIGNATURE_ALGORITHMS]]) if _SIGNATURE_ALGORITHMS in spans else (),
-        _supported_groups(data[spans[_SUPPORTED_GROUPS]]) if _SUPPORTED_GROUPS in spans else (),
-        cipher_suites,
-        extensions,
+        None if name is None else read.server_name(block[name]),
+        () if alpn is None else read.alpn(block[alpn]),
+        (min(legacy_version, _TLS_1_2),) if versions is None else read.versions(block[versions]),
+        () if algorithms is None else read.signature_algorithms(block[algorithms]),
+        () if groups is None else read.groups(block[groups]),
+        read.cipher_suites(suites),
+        layout.types,
         legacy_version,
     )
 
 
-def _extensions(data: bytes, position: int, end: int) -> tuple[tuple[int, ...], dict[int, slice]]:
-    """The extensions' types in order, and where the content of those that are read here begins and ends."""
-    if position + 2 > end or position + 2 + _NUMBER.unpack_from(data, position)[0] != end:
-        malformed("the length of the ClientHello's extensions is not what is left of the message")
-    position += 2
-    types: list[int] = []
-    spans: dict[int, slice] = {}
-    read_here, unpack = _READ_HERE, _EXTENSION.unpack_from
-    try:
-        for _ in _SO_MANY:
-            if position >= end:
-                break
-            kind, length = unpack(data, position)
-            position += 4
-            types.append(kind)
-            if kind in read_here:
-                spans[kind] = slice(position, position + length)
-            position += length
-    except struct.error:
-        position = -1
-    if position != end and len(types) <= MAX_EXTENSIONS:
-        malformed("the ClientHello's last extension is longer than what is left of the message")
-    if len(types) > MAX_EXTENSIONS:
-        malformed(f"the ClientHello has {len(types)} extensions, more than the {MAX_EXTENSIONS} that anybody sends")
-    if len(set(types)) != len(types):
-        malformed(f"extension {Counter(types).most_common(1)[0][0]} is given more than once", ILLEGAL_PARAMETER)
-    return tuple(types), spans
-
-
-def _remembered(parse: Callable[[bytes], _T]) -> Callable[[bytes], _T]:
-    """Parse what was parsed lately without parsing it: clients of one make send the same lists, and names recur."""
-    remember = lru_cache(REMEMBERED)(parse)
-    return lambda content: remember(content) if len(content) <= LONGEST_REMEMBERED else parse(content)
+def _cipher_suites(content: bytes) -> tuple[int, ...]:
+    length = len(content)
+    if length & 1 or length > 2 * MAX_NUMBERS:
+        malformed(f"the ClientHello's cipher suites, {length} bytes, have an odd length, or are of no use so many")
+    return struct.unpack(f">{length >> 1}H", content)
 
 
 def _list_start(content: bytes, extension: str) -> int:
@@ -178,11 +110,6 @@ def _numbers(extension: str, content: bytes) -> tuple[int, ...]:
     return struct.unpack_from(f">{(end - start) >> 1}H", content, start)
 
 
-_signature_algorithms = _remembered(partial(_numbers, "signature_algorithms"))
-_supported_groups = _remembered(partial(_numbers, "supported_groups"))
-
-
-@_remembered
 def _versions(content: bytes) -> tuple[int, ...]:
     length = len(content) - 1
     if length < 2 or length & 1 or content[0] != length:
@@ -191,7 +118,6 @@ def _versions(content: bytes) -> tuple[int, ...]:
     return tuple([version for version in versions if version not in GREASE])
 
 
-@_remembered
 def _alpn(content: bytes) -> tuple[bytes, ...]:
     position, end = _list_start(content, "application_layer_protocol_negotiation"), len(content)
     names: list[bytes] = []
@@ -206,7 +132,6 @@ def _alpn(content: bytes) -> tuple[bytes, ...]:
     return tuple(names)
 
 
-@_remembered
 def _server_name(content: bytes) -> str | None:
     """The one host_name of the extension (RFC 6066 section 3); other name types were never defined."""
     position, end = _list_start(content, "server_name"), len(content)
@@ -228,3 +153,37 @@ def _server_name(content: bytes) -> str | None:
         raise ClientHelloError(
             "bad_server_name", f"the server name is no host name: {error}", UNRECOGNIZED_NAME
         ) from None
+
+
+class _Readers(NamedTuple):
+    """What reads the cipher suites and the contents of five extensions."""
+
+    server_name: Callable[[bytes], str | None]
+    groups: Callable[[bytes], tuple[int, ...]]
+    signature_algorithms: Callable[[bytes], tuple[int, ...]]
+    alpn: Callable[[bytes], tuple[bytes, ...]]
+    versions: Callable[[bytes], tuple[int, ...]]
+    cipher_suites: Callable[[bytes], tuple[int, ...]]
+
+    def remembering(self) -> _Readers:
+        """The same, that do not read what they have read lately: clients of one make send the same lists."""
+        once = lru_cache(REMEMBERED)
+        return _Readers(
+            once(self.server_name),
+            once(self.groups),
+            once(self.signature_algorithms),
+            once(self.alpn),
+            once(self.versions),
+            once(self.cipher_suites),
+        )
+
+
+_READ = _Readers(
+    _server_name,
+    partial(_numbers, "supported_groups"),
+    partial(_numbers, "signature_algorithms"),
+    _alpn,
+    _versions,
+    _cipher_suites,
+)
+_READ_ONCE = _READ.remembering()

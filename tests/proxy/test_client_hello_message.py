@@ -4,7 +4,8 @@ import ssl
 
 import pytest
 
-from proxy.client_hello_message import MAX_EXTENSIONS, MAX_NUMBERS, MAX_PROTOCOLS
+from proxy.client_hello_message import MAX_NUMBERS, MAX_PROTOCOLS
+from proxy.extension_layout import MAX_EXTENSIONS
 from tests.support import client_hellos as hellos
 from tests.support.client_hello_reading import failure, read
 from tests.support.client_hellos import TLS_1_2, TLS_1_3, message, record, records
