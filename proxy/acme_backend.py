@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from proxy.backend import Backend, Connected, Established
+from proxy.backend import Backend, Connected, Established, Reaching
 from proxy.metrics import BackendMetrics
 
 
@@ -19,17 +19,7 @@ class AcmeBackend:
     async def connect(self, loop: asyncio.AbstractEventLoop, established: Established) -> Connected:
         """A connection; who gets it closes it and calls its `release`. Raises ConnectionError, the reason in words."""
         began = loop.time()
-        connected: asyncio.Future[Connected] = loop.create_future()
-        dial = self.backend.dial(
-            loop, established, connected.set_result, lambda reason: connected.set_exception(ConnectionError(reason))
-        )
-        try:
-            found = await asyncio.shield(connected)
-        except asyncio.CancelledError:
-            dial.cancel()
-            if connected.done() and connected.exception() is None:
-                connected.result().drop(loop)
-            raise
-        loop.remove_reader(found.socket)
+        reaching = Reaching(loop)
+        found = await reaching.connected(self.backend.dial(loop, established, reaching))
         self.metrics.connected(loop.time() - began)
         return found

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from certstore.ranking import Level
-from proxy.layer import Layer
-from proxy.tls_engine import Negotiated
+from proxy.layer import PLAIN_TEXT, Layer
+from proxy.tls_engine import Negotiated, TlsEngine
 
 Endpoint = tuple[str, int]
 
@@ -33,31 +32,58 @@ class Established(NamedTuple):
     client_name: str | None = None  # the common name in the client's certificate, which was verified; "" without one
 
 
-class Connected(NamedTuple):
-    """A connection to one server of a backend, ready for the stream.
+class Place(Protocol):
+    """What counts an open connection."""
 
-    Who gets it registers a reader of its own, or removes the one that may be there, and calls `release` once the
-    connection has ended.
-    """
+    def release(self) -> None:
+        """The connection has ended."""
 
-    socket: socket.socket
-    layer: Layer
-    server: str  # as configured
-    first: bytes  # what the server is still to be sent, as it is, before the stream
-    release: Callable[[], None]
 
-    def drop(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Close it: it is not going to be used, or no longer, and nothing reads it any more."""
-        loop.remove_reader(self.socket)
+class Connected:
+    """A connection to one server of a backend, ready for the stream. Who gets it calls `release` or `drop` once."""
+
+    __slots__ = ("_places", "engine", "first", "server", "socket")
+
+    def __init__(
+        self, sock: socket.socket, engine: TlsEngine | None, server: str, first: bytes, *places: Place
+    ) -> None:
+        self.socket = sock
+        self.engine = engine  # None: plain text
+        self.server = server  # as configured
+        self.first = first  # what the server is still to be sent, as it is, before the stream
+        self._places = places
+
+    @property
+    def layer(self) -> Layer:
+        """What is spoken on the socket."""
+        return self.engine or PLAIN_TEXT
+
+    def release(self) -> None:
+        """The connection has ended."""
+        for place in self._places:
+            place.release()
+
+    def drop(self) -> None:
+        """Close it: it is not going to be used, or no longer."""
         self.socket.close()
         self.release()
+
+
+class Taker(Protocol):
+    """Who wants a connection."""
+
+    def reached(self, connected: Connected) -> None:
+        """Here it is."""
+
+    def not_reached(self, reason: str) -> None:
+        """There is none, for this reason, in words."""
 
 
 class Dial(Protocol):
     """A connection to a backend in the making."""
 
     def cancel(self) -> None:
-        """Give up; neither callback is called afterwards."""
+        """Give up; the taker is told nothing afterwards."""
 
 
 class Backend(Protocol):
@@ -66,13 +92,34 @@ class Backend(Protocol):
     name: str
     waits_for_handshake: bool
 
-    def dial(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        established: Established | None,
-        on_connected: Callable[[Connected], None],
-        on_failed: Callable[[str], None],
-    ) -> Dial:
-        """Begin to connect. `on_failed` gets the reason in words; exactly one of the callbacks is called, never before
-        this returns. `established` is given where `waits_for_handshake`.
+    def dial(self, loop: asyncio.AbstractEventLoop, established: Established | None, taker: Taker) -> Dial | None:
+        """Begin to connect; `taker` is told once. None: it has been told already.
+
+        `established` is given where `waits_for_handshake`.
         """
+
+
+class Reaching:
+    """A taker that can be waited for."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._outcome: asyncio.Future[Connected] = loop.create_future()
+
+    def reached(self, connected: Connected) -> None:
+        """See Taker."""
+        self._outcome.set_result(connected)
+
+    def not_reached(self, reason: str) -> None:
+        """See Taker."""
+        self._outcome.set_exception(ConnectionError(reason))
+
+    async def connected(self, dial: Dial | None) -> Connected:
+        """What the dial that was begun for this taker has reached. Raises ConnectionError, the reason in words."""
+        try:
+            return await asyncio.shield(self._outcome)
+        except asyncio.CancelledError:
+            if dial is not None:
+                dial.cancel()
+            if self._outcome.done() and self._outcome.exception() is None:
+                self._outcome.result().drop()
+            raise

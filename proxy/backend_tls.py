@@ -85,10 +85,8 @@ class ServerHandshake:
         Raises HandshakeRefused.
         """
         engine, verification = self.engine, self._verification
-        if data:
-            engine.receive(data)
         try:
-            done = engine.handshake()
+            done = engine.handshake(data)
         except HandshakeError as error:
             refusal = verification.refusal if verification is not None else None
             raise HandshakeRefused(refusal or _in_words(error)) from None

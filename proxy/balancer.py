@@ -114,13 +114,11 @@ class Balancer(Generic[M]):
         Of those with the best rank: the one with the fewest connections, or whoever's turn it is, which is also what
         decides between equals.
         """
-        best = self._only(tried) if len(self.members) == 1 else self._best(now, tried)
+        members = self.members
+        best = (members[0] if members[0] not in tried else None) if len(members) == 1 else self._best(now, tried)
         if best is not None:
             best.take(now)
         return best
-
-    def _only(self, tried: Collection[M]) -> M | None:
-        return None if self.members[0] in tried else self.members[0]
 
     def _best(self, now: float, tried: Collection[M]) -> M | None:
         members, best, best_key, best_place = self.members, None, (Rank.OUT, 0), 0

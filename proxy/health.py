@@ -15,7 +15,7 @@ import h11
 from config.addresses import TcpAddress
 from config.model import BackendConfig
 from proxy import preamble
-from proxy.backend import Connected
+from proxy.backend import Connected, Reaching
 from proxy.backend_tls import BackendTls, ServerTls
 from proxy.dial import ServerDial
 from proxy.server import Server
@@ -80,25 +80,17 @@ class HealthChecks:
         except TlsError as error:
             raise CheckFailed(f"it broke TLS ({error})") from None
         finally:
-            connected.drop(asyncio.get_running_loop())
+            connected.drop()
 
     async def _connect(self, server: Server) -> Connected:
         loop = asyncio.get_running_loop()
-        outcome: asyncio.Future[Connected | str] = loop.create_future()
-        dial = ServerDial(
-            loop, server, self._tls_for(server), self._header, self._timeout, outcome.set_result, outcome.set_result
-        )
+        reaching = Reaching(loop)
+        dial = ServerDial(loop, server, self._tls_for(server), self._header, self._timeout, reaching)
+        dial.begin()
         try:
-            found = await outcome
-        except asyncio.CancelledError:
-            dial.cancel()
-            if outcome.done() and not outcome.cancelled() and isinstance(connected := outcome.result(), Connected):
-                connected.drop(loop)
-            raise
-        if isinstance(found, str):
-            raise CheckFailed(found)
-        loop.remove_reader(found.socket)
-        return found
+            return await reaching.connected(dial)
+        except ConnectionError as error:
+            raise CheckFailed(str(error)) from None
 
     def _tls_for(self, server: Server) -> ServerTls | None:
         if self._config.check == "tcp":

@@ -1,7 +1,7 @@
-"""One of a relay's two legs: a socket, the layer that is spoken on it, and its outlet.
+"""One of a relay's two legs: a socket, whose peer's stream goes to the other leg, and the outlet to that peer.
 
-A leg reads its socket, and gives the stream to the other leg; it learns of its own peer's end, reset or breach, and
-says so to the relay, which knows what the other peer is to be told.
+A leg learns of its own peer's end, reset or breach, and says so to the relay, which knows what the other peer is to be
+told. This one speaks plain text: the stream is what the socket carries. See proxy.tls_leg and proxy.spliced_leg.
 """
 
 from __future__ import annotations
@@ -10,14 +10,23 @@ import asyncio
 import contextlib
 import socket
 import struct
-from typing import Protocol
 
-from proxy.layer import PLAIN_TEXT, Buffer, Layer
+from proxy.hub import Hub
+from proxy.layer import Buffer
 from proxy.outlet import Outlet, OutletState
 from proxy.tls_engine import TlsError
 
+READ_SIZE = 256 << 10  # bytes read from a socket at once, and so what a direction holds at most (beside TLS framing)
+# A peer that reads nothing can still make OpenSSL answer, with KeyUpdates: beyond this, it is cut off.
+MAX_HELD = 2 * READ_SIZE
+
 _DISCARD = 16 << 10  # bytes thrown away at once
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, zero seconds: close() sends RST
+
+
+def shared_buffer() -> memoryview:
+    """The buffer that all relays of one event loop read into."""
+    return memoryview(bytearray(READ_SIZE))
 
 
 def reset(sock: socket.socket) -> None:
@@ -39,105 +48,51 @@ def close_softly(sock: socket.socket) -> None:
     sock.close()
 
 
-class Hub(Protocol):
-    """What a leg asks of its relay."""
+class Leg(Outlet):
+    """One side of a relay, in plain text. `other` is set by the relay once both are made."""
 
-    over: bool
-    last: float  # when bytes came or went, in the loop's time
+    __slots__ = ("_buffer", "_hub", "ended", "other", "reading")
 
-    def heard_end(self, leg: Leg) -> None:
-        """The leg's peer has ended its stream cleanly."""
-
-    def heard_truncation(self, leg: Leg) -> None:
-        """The leg's peer has ended TCP in the middle of its stream."""
-
-    def broken(self, leg: Leg) -> None:
-        """The leg's peer broke the layer's rules. What the layer has to say to it has been sent."""
-
-    def flooded(self, leg: Leg) -> None:
-        """More is held for the leg's peer than may be."""
-
-    def failed(self, leg: Leg) -> None:
-        """Reading from the leg's socket failed, or sending to it when nothing more is to be had from it."""
-
-    def send_failed(self, leg: Leg) -> None:
-        """Sending failed; the socket may still hold what its peer said before."""
-
-    def finished(self) -> None:
-        """All that a leg was given, its end included, has left."""
-
-
-class Leg:
-    """One side of a relay. `other` is set by the relay once both are made."""
-
-    __slots__ = (
-        "_buffer",
-        "_hub",
-        "_layer",
-        "_loop",
-        "_max_held",
-        "ended",
-        "other",
-        "outlet",
-        "reading",
-        "socket",
-    )
-
+    marks_end = False  # whether the stream has an end of its own; where it has none, TCP's FIN is the end
     other: Leg
 
-    def __init__(
-        self,
-        hub: Hub,
-        loop: asyncio.AbstractEventLoop,
-        sock: socket.socket,
-        layer: Layer,
-        buffer: memoryview,
-        max_held: int,
-    ) -> None:
+    def __init__(self, hub: Hub, loop: asyncio.AbstractEventLoop, sock: socket.socket, buffer: memoryview) -> None:
+        super().__init__(loop, sock)
         self._hub = hub
-        self._loop = loop
-        self._layer = layer
         self._buffer = buffer
-        self._max_held = max_held
-        self.socket = sock
-        self.outlet = Outlet(loop, sock, self)
         self.ended = False  # the peer's stream has ended
-        self.reading = False  # until FIN or the relay's end, apart from pauses
+        self.reading = True  # until FIN, apart from pauses
 
     @property
     def told(self) -> bool:
         """Whether the peer was told our stream's end, and all that came before it has left."""
-        return self.outlet.state is OutletState.FINISHED
+        return self.state is OutletState.FINISHED
 
     def start(self) -> None:
-        """Read from now on, in place of who read before; what the layer holds already comes first."""
-        self.reading = True
-        if self.other.outlet.blocked:
-            self._loop.remove_reader(self.socket)
+        """Read from now on, in place of who read before."""
+        if self.other.blocked:
+            self._loop.remove_reader(self.fd)
         else:
-            self._loop.add_reader(self.socket, self._readable)
-        if self._layer.more:
-            self._take_in(b"")
+            self._loop.add_reader(self.fd, self._readable)
 
-    def send(self, data: Buffer) -> None:
-        """Send a part of the stream. Raises TlsError."""
-        layer = self._layer
-        if not self.outlet.send(data if layer is PLAIN_TEXT else layer.encode(data)):
+    def deliver(self, stream: Buffer) -> None:
+        """Send the peer a part of the stream, not empty. Raises TlsError."""
+        if not self.send(stream):
+            self._blocked()
+
+    def give(self, raw: Buffer) -> None:
+        """Send bytes as they are, before the stream or beside it: a header, what TLS has to say."""
+        if raw and not self._hub.over and not self.send(raw):
             self._blocked()
 
     def finish(self) -> None:
         """End our direction, cleanly, behind everything sent."""
-        self._say(self._layer.close())
         self.cut_short()
 
     def cut_short(self) -> None:
-        """End our direction of TCP behind everything sent, and leave the stream without its end."""
+        """End our direction of TCP behind everything sent, and leave the stream without an end of its own."""
         if not self._hub.over:
-            self.outlet.finish()
-
-    def give(self, raw: Buffer) -> None:
-        """Send bytes as they are, before the stream: a header, the rest of a handshake."""
-        self._say(raw)
+            self.shut()
 
     def end(self) -> None:
         """Take it that the peer's stream has ended."""
@@ -146,7 +101,7 @@ class Leg:
 
     def drain_socket(self) -> None:
         """Hand on what the peer said before its connection failed, as far as the other leg takes it now."""
-        while not self._hub.over and not self.other.outlet.blocked:
+        while not self._hub.over and not self.other.blocked:
             try:
                 size = self.socket.recv_into(self._buffer)
             except OSError:
@@ -157,28 +112,29 @@ class Leg:
 
     def slim(self) -> None:
         """Give back memory that is not needed while nothing moves."""
-        if self._layer.grown:
-            self._layer.slim()
 
     def close(self, *, abruptly: bool) -> None:
         """Close the socket, with a reset or without one."""
-        self._loop.remove_reader(self.socket)
-        self.outlet.close()
-        self._layer.free()
+        if self.reading:
+            self._loop.remove_reader(self.fd)
+        self.drop()
         if abruptly:
             reset(self.socket)
         else:
             self.socket.close()
 
     def drained(self) -> None:
-        """See Feeder."""
+        """See Outlet."""
+        if self._hub.over:
+            return
         self._hub.last = self._loop.time()
         self.other._go_on()
         self._hub.finished()
 
     def send_failed(self) -> None:
-        """See Feeder."""
-        self._hub.send_failed(self)
+        """See Outlet."""
+        if not self._hub.over:
+            self._hub.send_failed(self)
 
     def _readable(self) -> None:
         try:
@@ -195,62 +151,32 @@ class Leg:
             self._take_in(self._buffer[:size])
 
     def _take_in(self, data: Buffer) -> None:
-        """Decode, and pass on to either side what there is for it."""
-        layer = self._layer
-        if layer is PLAIN_TEXT:
-            stream = data
-        else:
-            try:
-                stream = layer.decode(data)
-            except TlsError:
-                self._say(layer.output())
-                if not self._hub.over:
-                    self._hub.broken(self)
-                return
-            if layer.owes:
-                self._say(layer.output())
-        if stream and not self._hub.over:
-            try:
-                self.other.send(stream)
-            except TlsError:
-                self._hub.broken(self.other)
-                return
-        if self._hub.over:
-            return
-        if layer.ended:
-            self.end()
-        elif layer.more:  # others have their turn first
-            self._loop.remove_reader(self.socket)
-            self._loop.call_soon(self._go_on)
+        """Hand on what has come."""
+        try:
+            self.other.deliver(data)
+        except TlsError:
+            self._hub.broken(self.other)
 
     def _go_on(self) -> None:
-        """Take in what was left over, unless the other leg is blocked: then it is taken in once that has drained."""
-        if self._hub.over or self.other.outlet.blocked:
-            return
-        if self._layer.more:
-            self._take_in(b"")
-        if self.reading and not (self._hub.over or self._layer.more or self.other.outlet.blocked):
-            self._loop.add_reader(self.socket, self._readable)
+        """The other leg has drained."""
+        if self.reading and not self.other.blocked:
+            self._loop.add_reader(self.fd, self._readable)
 
     def _fin(self) -> None:
         self.reading = False
-        self._loop.remove_reader(self.socket)
+        self._loop.remove_reader(self.fd)
         if not self.ended:
             self._hub.last = self._loop.time()
-            if self._layer.marks_end:
+            if self.marks_end:
                 self._hub.heard_truncation(self)
             else:
                 self.end()
-
-    def _say(self, data: Buffer) -> None:
-        if data and not self._hub.over and not self.outlet.send(data):
-            self._blocked()
 
     def _blocked(self) -> None:
         """The socket did not take all that it was given."""
         if self._hub.over:
             return
-        if self.outlet.held > self._max_held:
+        if self.held > MAX_HELD:
             self._hub.flooded(self)
         else:
-            self._loop.remove_reader(self.other.socket)
+            self._loop.remove_reader(self.other.fd)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import socket
 from enum import Enum
-from typing import Protocol
 
 from proxy.layer import Buffer
 from proxy.pipe import Pipe
@@ -23,39 +22,16 @@ class OutletState(Enum):
     FINISHED = "finished"
 
 
-class Feeder(Protocol):
-    """Who feeds an outlet."""
-
-    def drained(self) -> None:
-        """The outlet is empty again after it was blocked."""
-
-    def send_failed(self) -> None:
-        """The socket takes no more."""
-
-
-class _Nobody:
-    """The feeder of an outlet that is closed."""
-
-    def drained(self) -> None:
-        """Never mind."""
-
-    def send_failed(self) -> None:
-        """Never mind."""
-
-
-_NOBODY = _Nobody()
-
-
 class Outlet:
-    """Sends to one socket."""
+    """Sends to one socket. A kind of outlet says what it does when it is `drained`, and when a send has failed."""
 
-    __slots__ = ("_feeder", "_held", "_loop", "_socket", "sent", "state")
+    __slots__ = ("_held", "_loop", "fd", "sent", "socket", "state")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, feeder: Feeder) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
         self._loop = loop
-        self._socket = sock
-        self._feeder = feeder
         self._held: memoryview | Pipe | None = None
+        self.socket = sock
+        self.fd = sock.fileno()
         self.sent = 0  # bytes the kernel has taken
         self.state = OutletState.OPEN
 
@@ -69,6 +45,14 @@ class Outlet:
         """Bytes that are still to be sent."""
         return 0 if self._held is None else len(self._held)
 
+    def drained(self) -> None:
+        """The outlet is empty again after it was blocked."""
+        raise NotImplementedError
+
+    def send_failed(self) -> None:
+        """The socket takes no more."""
+        raise NotImplementedError
+
     def send(self, data: Buffer) -> bool:
         """Send `data` (not empty), holding what the kernel does not take now: a copy, where it is a view.
 
@@ -79,18 +63,18 @@ class Outlet:
             self._held = memoryview(bytes(self._held) + data)
             return False
         try:
-            taken = self._socket.send(data)
+            taken = self.socket.send(data)
         except (BlockingIOError, InterruptedError):
             taken = 0
         except OSError:
-            self._feeder.send_failed()
+            self.send_failed()
             return False
         self.sent += taken
         if taken == len(data):
             return True
         rest = memoryview(data)[taken:]
         self._held = memoryview(bytes(rest)) if isinstance(data, memoryview) else rest
-        self._loop.add_writer(self._socket, self._on_writable)
+        self._loop.add_writer(self.fd, self._on_writable)
         return False
 
     def move(self, pipe: Pipe) -> bool:
@@ -100,41 +84,40 @@ class Outlet:
         """
         assert self._held is None
         try:
-            self.sent += pipe.drain(self._socket.fileno())
+            self.sent += pipe.drain(self.fd)
         except (BlockingIOError, InterruptedError):
             pass
         except OSError:
-            self._feeder.send_failed()
+            self.send_failed()
             return False
         if not pipe.size:
             return True
         self._held = pipe
-        self._loop.add_writer(self._socket, self._on_writable)
+        self._loop.add_writer(self.fd, self._on_writable)
         return False
 
-    def finish(self) -> None:
+    def shut(self) -> None:
         """Send FIN behind everything sent so far."""
         if self.state is OutletState.OPEN:
             self.state = OutletState.FINISHING
             if self._held is None:
                 self._send_fin()
 
-    def close(self) -> None:
-        """Forget what is held, and the feeder; the socket itself is closed by its owner."""
-        self._feeder = _NOBODY
+    def drop(self) -> None:
+        """Forget what is held; the socket itself is closed by its owner."""
         if self._held is not None:
             self._held = None
-            self._loop.remove_writer(self._socket)
+            self._loop.remove_writer(self.fd)
 
     def _on_writable(self) -> None:
         held = self._held
         assert held is not None
         try:
-            taken = held.drain(self._socket.fileno()) if isinstance(held, Pipe) else self._socket.send(held)
+            taken = held.drain(self.fd) if isinstance(held, Pipe) else self.socket.send(held)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
-            self._feeder.send_failed()
+            self.send_failed()
             return
         self.sent += taken
         if isinstance(held, memoryview):
@@ -143,14 +126,14 @@ class Outlet:
         if len(held):
             return
         self._held = None
-        self._loop.remove_writer(self._socket)
+        self._loop.remove_writer(self.fd)
         if self.state is OutletState.FINISHING:
             self._send_fin()
-        self._feeder.drained()
+        self.drained()
 
     def _send_fin(self) -> None:
         self.state = OutletState.FINISHED
         try:
-            self._socket.shutdown(socket.SHUT_WR)
+            self.socket.shutdown(socket.SHUT_WR)
         except OSError:
-            self._feeder.send_failed()
+            self.send_failed()

@@ -6,17 +6,18 @@ A connection tries each server once at most, and none of its client's bytes befo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import socket
 
 from config.model import BackendConfig
 from proxy import preamble
-from proxy.backend import Connected, Dial, Established
+from proxy.backend import Connected, Dial, Established, Taker
 from proxy.backend_tls import BackendTls
 from proxy.balancer import Balancer
-from proxy.dial import ServerDial
+from proxy.dial import ServerDial, State
 from proxy.metrics import BackendMetrics
 from proxy.resolver import Resolver
-from proxy.server import Server
+from proxy.server import Server, ServerAddress
+from proxy.tls_engine import TlsEngine
 
 
 class Pool:
@@ -44,22 +45,18 @@ class Pool:
         self._told = config.client_address
         self._connect_timeout = connect_timeout
 
-    def dial(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        established: Established | None,
-        on_connected: Callable[[Connected], None],
-        on_failed: Callable[[str], None],
-    ) -> Dial:
+    def dial(self, loop: asyncio.AbstractEventLoop, established: Established | None, taker: Taker) -> Dial | None:
         """See Backend.dial."""
         header = preamble.of_client(self._told, established)
-        return PoolDial(loop, self._balancer, header, self._connect_timeout, on_connected, on_failed)
+        dial = PoolDial(loop, self._balancer, header, self._connect_timeout, taker)
+        dial.begin()
+        return None if dial.state is State.OVER else dial
 
 
-class PoolDial:
+class PoolDial(ServerDial):
     """A connection to whichever server can be reached."""
 
-    __slots__ = ("_balancer", "_connect_timeout", "_dial", "_header", "_loop", "_on_connected", "_on_failed", "_tried")
+    __slots__ = ("_balancer", "_servers_tried")
 
     def __init__(
         self,
@@ -67,63 +64,35 @@ class PoolDial:
         balancer: Balancer[Server],
         header: bytes,
         connect_timeout: float,
-        on_connected: Callable[[Connected], None],
-        on_failed: Callable[[str], None],
+        taker: Taker,
     ) -> None:
-        self._loop = loop
+        server = balancer.choose(loop.time())
+        assert server is not None
+        super().__init__(loop, server, server.tls, header, connect_timeout, taker)
         self._balancer = balancer
-        self._header = header
-        self._connect_timeout = connect_timeout
-        self._on_connected = on_connected
-        self._on_failed = on_failed
-        self._tried: list[Server] = []
-        self._dial: ServerDial | None = None
-        self._next()
+        self._servers_tried: tuple[Server, ...] = ()
 
     def cancel(self) -> None:
         """See Dial.cancel."""
-        if self._dial is not None:
-            self._dial.cancel()
-            self._dial = None
-            self._tried[-1].abandoned()
+        if self.state is not State.OVER:
+            self._server.abandoned()
+        super().cancel()
 
-    def _next(self) -> bool:
-        """Begin with the next server; False when there is none left."""
-        server = self._balancer.choose(self._loop.time(), self._tried)
-        if server is None:
-            return False
-        self._tried.append(server)
-        self._dial = ServerDial(
-            self._loop, server, server.tls, self._header, self._connect_timeout, self._reached, self._not_reached
-        )
-        return True
-
-    def _reached(self, connected: Connected) -> None:
-        self._dial = None
-        server = self._tried[-1]
+    def _reached(self, sock: socket.socket, engine: TlsEngine | None, first: bytes, address: ServerAddress) -> None:
+        server = self._server
         server.reached()
-        sock, layer, name, first, release = connected
-        self._on_connected(Connected(sock, layer, name, first, _Lease(server, release).release))
+        self._taker.reached(Connected(sock, engine, server.name, first, address, server))
 
-    def _not_reached(self, reason: str) -> None:
-        self._dial = None
-        server = self._tried[-1]
-        server.not_reached(reason, self._loop.time())
-        if not self._next():
-            count = len(self._tried)
-            self._on_failed(reason if count == 1 else f"none of {count} servers, the last {server.name}: {reason}")
-
-
-class _Lease:
-    """A connection's place among those of its server and of the server's address."""
-
-    __slots__ = ("_release_address", "_server")
-
-    def __init__(self, server: Server, release_address: Callable[[], None]) -> None:
-        self._server = server
-        self._release_address = release_address
-
-    def release(self) -> None:
-        """The connection has ended."""
-        self._server.release()
-        self._release_address()
+    def _give_up(self, reason: str) -> None:
+        """The server has failed: on with the next."""
+        now = self._loop.time()
+        server = self._server
+        server.not_reached(reason, now)
+        self._servers_tried += (server,)
+        following = self._balancer.choose(now, self._servers_tried)
+        if following is not None:
+            self._server, self._tls = following, following.tls
+            self.begin()
+            return
+        count = len(self._servers_tried)
+        super()._give_up(reason if count == 1 else f"none of {count} servers, the last {server.name}: {reason}")

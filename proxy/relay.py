@@ -26,21 +26,26 @@ import asyncio
 import socket
 from collections.abc import Callable
 
+from proxy.deadlines import Deadlines
 from proxy.errors import Outcome
-from proxy.layer import PLAIN_TEXT, Buffer, Layer
+from proxy.layer import Buffer
 from proxy.leg import Leg
 from proxy.pipe import AVAILABLE
 from proxy.spliced_leg import SplicedLeg
+from proxy.tls_engine import TlsEngine
+from proxy.tls_leg import TlsLeg
 
-READ_SIZE = 256 << 10  # bytes read from a socket at once, and so what a direction holds at most (beside TLS framing)
-# A peer that reads nothing can still make OpenSSL answer, with KeyUpdates: beyond this, it is cut off.
-MAX_HELD = 2 * READ_SIZE
 LINGER = 30.0  # seconds without traffic after which a client that was told the end is no longer waited for
 
 
-def shared_buffer() -> memoryview:
-    """The buffer that all relays of one event loop read into."""
-    return memoryview(bytearray(READ_SIZE))
+class Patience:
+    """For how many seconds relays may be silent: usually, and when nothing but the client's own end is missing."""
+
+    __slots__ = ("idle", "linger")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, idle_timeout: float) -> None:
+        self.idle = Deadlines(loop, idle_timeout)
+        self.linger = Deadlines(loop, min(LINGER, idle_timeout))
 
 
 class Relay:
@@ -49,9 +54,9 @@ class Relay:
     __slots__ = (
         "_backend",
         "_client",
-        "_idle_timeout",
         "_loop",
         "_on_end",
+        "_patience",
         "_sent",
         "_timer",
         "_truncated",
@@ -62,39 +67,36 @@ class Relay:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        client: tuple[socket.socket, Layer],
-        backend: tuple[socket.socket, Layer],
+        client: tuple[socket.socket, TlsEngine | None],
+        backend: tuple[socket.socket, TlsEngine | None],
         buffer: memoryview,
-        idle_timeout: float,
+        patience: Patience,
         on_end: Callable[[Outcome], None],
     ) -> None:
+        """`client` and `backend`: a socket, and the TLS that is spoken on it, if any."""
         self._loop = loop
-        self._idle_timeout = idle_timeout
+        self._patience = patience
         self._on_end = on_end
-        self._client: Leg
-        self._backend: Leg
-        if AVAILABLE and client[1] is backend[1] is PLAIN_TEXT:
-            self._client = SplicedLeg(self, loop, client[0], buffer, MAX_HELD)
-            self._backend = SplicedLeg(self, loop, backend[0], buffer, MAX_HELD)
-        else:
-            self._client = Leg(self, loop, *client, buffer, MAX_HELD)
-            self._backend = Leg(self, loop, *backend, buffer, MAX_HELD)
+        plain = SplicedLeg if AVAILABLE and client[1] is backend[1] is None else Leg
+        self._client = _leg(plain, self, loop, buffer, *client)
+        self._backend = _leg(plain, self, loop, buffer, *backend)
         self._client.other, self._backend.other = self._backend, self._client
         self._truncated = False  # by the backend
         self._sent = 0, 0  # once over, to the backend and to the client
+        self._timer: asyncio.TimerHandle | None = None
         self.over = False
-        self.last = loop.time()
-        self._timer = loop.call_later(idle_timeout, self._on_timer)
+        self.last = now = loop.time()
+        patience.idle.set(self, now)
 
     @property
     def bytes_to_backend(self) -> int:
         """Bytes that the backend's kernel socket has taken."""
-        return self._sent[0] if self.over else self._backend.outlet.sent
+        return self._sent[0] if self.over else self._backend.sent
 
     @property
     def bytes_to_client(self) -> int:
         """Bytes that the client's kernel socket has taken."""
-        return self._sent[1] if self.over else self._client.outlet.sent
+        return self._sent[1] if self.over else self._client.sent
 
     def start(self, to_backend: Buffer = b"", to_client: Buffer = b"") -> None:
         """Begin. `to_backend` (a PROXY header) and `to_client` (handshake bytes) go first, as they are."""
@@ -167,39 +169,57 @@ class Relay:
             elif self._backend.told:
                 self._end(Outcome.SERVED)
 
+    def overdue(self) -> None:
+        """Nothing has moved for long enough, unless something has since the deadline was set."""
+        if self.over:
+            return
+        delivered, patience = self._is_delivered(), self._patience
+        limit = (patience.linger if delivered else patience.idle).seconds
+        remaining = self.last + limit - self._loop.time()
+        if remaining > 0:
+            self._timer = self._loop.call_later(remaining, self.overdue)
+        else:
+            self._end(Outcome.SERVED if delivered else Outcome.IDLE, reset_backend=not self._client.ended)
+
     def _told(self, leg: Leg) -> None:
         """A leg's peer is being told the end."""
         if self.over:
             return
         if leg is self._client:  # from now on it is not waited for as long
-            self._timer.cancel()
-            self._on_timer()
+            self._clear_deadlines()
+            self._patience.linger.set(self, self._loop.time())
         self.finished()
 
     def _is_delivered(self) -> bool:
         """Whether the client was told the end, and all the backend sent has left for it."""
         return self._client.told
 
-    def _on_timer(self) -> None:
-        if self.over:
-            return
-        limit = min(LINGER, self._idle_timeout) if self._is_delivered() else self._idle_timeout
-        remaining = self.last + limit - self._loop.time()
-        if remaining > 0:
-            self._timer = self._loop.call_later(remaining, self._on_timer)
-        else:
-            outcome = Outcome.SERVED if self._is_delivered() else Outcome.IDLE
-            self._end(outcome, reset_backend=not self._client.ended)
+    def _clear_deadlines(self) -> None:
+        self._patience.idle.clear(self)
+        self._patience.linger.clear(self)
+        if self._timer is not None:
+            self._timer.cancel()
 
     def _end(self, outcome: Outcome, *, reset_client: bool = False, reset_backend: bool = False) -> None:
         if self.over:
             return
         self.over = True
-        self._timer.cancel()
+        self._clear_deadlines()
         client, backend = self._client, self._backend
         client.close(abruptly=reset_client)
         backend.close(abruptly=reset_backend)
-        self._sent = backend.outlet.sent, client.outlet.sent
+        self._sent = backend.sent, client.sent
         self._on_end(outcome)
         # Without circles among them, they and all that they hold are gone before the next connection is served.
         del self._client, self._backend, client.other, backend.other
+
+
+def _leg(
+    plain: type[Leg],
+    relay: Relay,
+    loop: asyncio.AbstractEventLoop,
+    buffer: memoryview,
+    sock: socket.socket,
+    engine: TlsEngine | None,
+) -> Leg:
+    return plain(relay, loop, sock, buffer) if engine is None else TlsLeg(relay, loop, sock, buffer, engine)

@@ -59,9 +59,10 @@ class Server(Member):
 
     def reached(self) -> None:
         """An attempt succeeded."""
-        was = self.in_service
+        if self.in_service:  # as nearly always; there is nothing to change or to tell
+            return
         self.succeeded()
-        self._tell(was)
+        self._tell(False)
 
     def not_reached(self, reason: str, now: float) -> None:
         """An attempt failed."""

@@ -15,10 +15,12 @@ from proxy.access_log import AccessLog
 from proxy.backend import Backend
 from proxy.client_hello import ClientHello
 from proxy.contexts import CertificateContexts, ContextError
+from proxy.deadlines import Deadlines
 from proxy.errors import HandshakeError
 from proxy.limits import Limits
 from proxy.metrics import BackendMetrics, ListenerMetrics
 from proxy.policy import Policy
+from proxy.relay import Patience
 from proxy.routing import RouteTable
 from proxy.throttle import Throttle
 
@@ -51,6 +53,12 @@ class Service:
     ids: Iterator[str]
     complaints: Throttle
     sessions: set[Session] = field(default_factory=set)
+    handshakes: Deadlines = field(init=False)
+    patience: Patience = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.handshakes = Deadlines(self.loop, self.handshake_timeout)
+        self.patience = Patience(self.loop, self.idle_timeout)
 
     def choose(self, hello: ClientHello, policy: Policy, local: str | None) -> tuple[Selection, SSL.Context]:
         """The best certificate that OpenSSL takes, and its context; one that it refuses makes way for the next.

@@ -20,12 +20,11 @@ from enum import Enum
 
 from certstore.selector import Selection
 from proxy.account import Account
-from proxy.approach import Approach
-from proxy.backend import Connected, Endpoint, Established
+from proxy.backend import Backend, Connected, Dial, Endpoint, Established
 from proxy.client_hello import ClientHello, ClientHelloError, ClientHelloReader, read_at_once
 from proxy.errors import HANDSHAKE_FAILURES, HandshakeError, Outcome, alert_record
 from proxy.introduction import complain, local_address
-from proxy.layer import PLAIN_TEXT, Buffer
+from proxy.layer import Buffer
 from proxy.leg import close_softly, reset
 from proxy.policy import Policy
 from proxy.proxy_header import ProxyHeaderError, ProxyHeaderReader
@@ -56,10 +55,11 @@ class Session:
     """One connection. Begins at once; keeps itself alive through the event loop and `service.sessions`."""
 
     __slots__ = (
-        "_approach",
+        "_connected",
         "_counted_for",
-        "_deadline",
         "_destination",
+        "_dial",
+        "_dialled",
         "_engine",
         "_introduction",
         "_reader",
@@ -96,13 +96,15 @@ class Session:
         self._engine: TlsEngine | None = None
         self._route: Route | None = None
         self._selection: Selection | None = None
-        self._approach = Approach(service, self.account, self._on_approach_settled)
+        self._dial: Dial | None = None
+        self._dialled = 0.0
+        self._connected: Connected | None = None
         self._relay: Relay | None = None
         self._unsent = b""
         service.sessions.add(self)
         service.metrics.begun()
-        self._deadline = service.loop.call_later(service.handshake_timeout, self._fail, "timeout")
-        service.loop.add_reader(sock, self._readable)
+        service.handshakes.set(self, self._started)
+        service.loop.add_reader(sock.fileno(), self._readable)
         self._readable()  # where connections queue, what they begin with is there already
 
     def account_bytes(self) -> None:
@@ -128,6 +130,26 @@ class Session:
         elif self.state is not State.OVER:
             self._fail("draining")
 
+    def overdue(self) -> None:
+        """The handshake's time is over."""
+        self._fail("timeout")
+
+    def reached(self, connected: Connected) -> None:
+        """A backend was reached, which is of use only when the handshake is done."""
+        service, account = self._service, self.account
+        self._dial, self._connected = None, connected
+        account.server = connected.server
+        account.connect = service.loop.time() - self._dialled
+        service.backend_metrics[account.backend].connected(account.connect)
+        if self.state is State.DIALLING:
+            self._begin_relay(connected)
+
+    def not_reached(self, reason: str) -> None:
+        """No server of the backend could be reached; that waits until the handshake is done."""
+        self._dial, self.account.reason = None, reason
+        if self.state is State.DIALLING:
+            self._abandon(Outcome.BACKEND_UNREACHABLE)
+
     def _readable(self) -> None:
         buffer = self._service.buffer
         try:
@@ -139,9 +161,7 @@ class Session:
         if not size:
             self._fail("disconnected")
         elif self.state is State.HANDSHAKING:
-            assert self._engine is not None
-            self._engine.receive(buffer[:size])
-            self._handshake()
+            self._handshake(buffer[:size])
         elif self.state is State.PEEKING:
             self._peek(bytes(buffer[:size]))
         else:
@@ -221,20 +241,18 @@ class Session:
         service = self._service
         local = self._local()[0] if hello.server_name is None else None
         self._selection, certificate = service.choose(hello, policy, local)
-        self._engine = engine = TlsEngine.accepting(service.fronts[policy], certificate)
+        self._engine = TlsEngine.accepting(service.fronts[policy], certificate)
         self.state = State.HANDSHAKING
-        engine.receive(self._said)
-        self._said = b""
+        said, self._said = self._said, b""
         backend = service.backends[route.backend]
         if not backend.waits_for_handshake and policy.client_auth is None:
-            self._approach.begin(backend, None)
-        self._handshake()
+            self._begin_dial(backend, None)
+        self._handshake(said)
 
     def _pass_through(self, route: Route) -> None:
         """Leave TLS to the backend: it is sent what the client has said so far, and then everything else."""
         service, account = self._service, self.account
-        self._deadline.cancel()
-        service.loop.remove_reader(self._socket)
+        service.handshakes.clear(self)
         self.state = State.DIALLING
         account.established = Established(
             client=account.client,
@@ -243,7 +261,8 @@ class Session:
             server_name=account.server_name,
             id=account.id,
         )
-        self._approach.begin(service.backends[route.backend], account.established)
+        self._begin_dial(service.backends[route.backend], account.established)
+        self._hold_client()
 
     def _local(self) -> Endpoint:
         """What the client connected to: as the PROXY header says, else this end of its own connection."""
@@ -251,11 +270,12 @@ class Session:
             return self._destination
         return local_address(self._socket)
 
-    def _handshake(self) -> None:
+    def _handshake(self, data: Buffer) -> None:
+        """Go on with the handshake, with what the client has said."""
         engine = self._engine
         assert engine is not None
         try:
-            done = engine.handshake()
+            done = engine.handshake(data)
         except HandshakeError as error:
             self._send(engine.output())
             self._fail(error.reason)
@@ -265,26 +285,35 @@ class Session:
             self._established(engine)
 
     def _established(self, engine: TlsEngine) -> None:
-        service, selection, route = self._service, self._selection, self._route
+        service, account, selection, route = self._service, self.account, self._selection, self._route
         assert selection is not None
         assert route is not None
-        self._deadline.cancel()
+        service.handshakes.clear(self)
         self.state = State.DIALLING
-        account = self.account
         account.handshake = service.loop.time() - self._started
-        engine.slim()
         service.metrics.handshake_done(engine.version, engine.resumed, account.handshake, selection.level)
         backend = service.backends[route.backend]
         if backend.waits_for_handshake or service.access_log is not None:
             account.established = self._describe(engine, selection, route.policy)
-        if self._approach.connected is not None:
-            self._relay_now(self._approach.connected)
-            return
-        service.loop.remove_reader(self._socket)  # what the client says has to wait
-        if self._approach.begun:
-            self._on_approach_settled()
+        if self._connected is not None:
+            self._begin_relay(self._connected)
+        elif account.reason:
+            self._abandon(Outcome.BACKEND_UNREACHABLE)
         else:
-            self._approach.begin(backend, account.established)
+            if self._dial is None:
+                self._begin_dial(backend, account.established)
+            self._hold_client()
+
+    def _begin_dial(self, backend: Backend, established: Established | None) -> None:
+        service = self._service
+        self.account.backend = backend.name
+        self._dialled = service.loop.time()
+        self._dial = backend.dial(service.loop, established, self)
+
+    def _hold_client(self) -> None:
+        """What the client says has to wait, while there is no backend."""
+        if self.state is State.DIALLING:
+            self._service.loop.remove_reader(self._socket.fileno())
 
     def _describe(self, engine: TlsEngine, selection: Selection, policy: Policy) -> Established:
         return Established(
@@ -301,32 +330,21 @@ class Session:
             client_name=engine.peer_name() if policy.client_auth is not None else None,
         )
 
-    def _on_approach_settled(self) -> None:
-        """A backend was reached, or none could be; that waits until the handshake is done."""
-        if self.state is not State.DIALLING:
-            return
-        if self._approach.connected is not None:
-            self._relay_now(self._approach.connected)
-        elif self._approach.failure:
-            self._abandon(Outcome.BACKEND_UNREACHABLE)
-
-    def _relay_now(self, connected: Connected) -> None:
+    def _begin_relay(self, connected: Connected) -> None:
         service = self._service
         self.state = State.RELAYING
         self._stop_sending()
-        self._relay = Relay(
+        self._relay = relay = Relay(
             service.loop,
-            (self._socket, self._engine or PLAIN_TEXT),
-            (connected.socket, connected.layer),
+            (self._socket, self._engine),
+            (connected.socket, connected.engine),
             service.buffer,
-            service.idle_timeout,
+            service.patience,
             self._over,
         )
-        first = connected.first
-        if self._engine is None:
-            first += self._said
-            self._said = b""
-        self._relay.start(first, self._unsent)
+        first, said, unsent = connected.first, self._said, self._unsent
+        self._said = self._unsent = b""
+        relay.start(first + said, unsent)
 
     def _send(self, data: Buffer) -> None:
         """Send handshake bytes; a socket that does not take a whole flight is rare, and its rest is kept."""
@@ -347,7 +365,7 @@ class Session:
             return
         if taken < len(data):
             self._unsent = bytes(data[taken:])
-            self._service.loop.add_writer(self._socket, self._send_rest)
+            self._service.loop.add_writer(self._socket.fileno(), self._send_rest)
 
     def _send_rest(self) -> None:
         self._stop_sending()
@@ -356,7 +374,7 @@ class Session:
 
     def _stop_sending(self) -> None:
         if self._unsent:
-            self._service.loop.remove_writer(self._socket)
+            self._service.loop.remove_writer(self._socket.fileno())
 
     def _fail(self, reason: str, alert: int | None = None) -> None:
         """The handshake is not going to be done: tell the client by `alert`, count it, close."""
@@ -373,16 +391,19 @@ class Session:
 
     def _abandon(self, outcome: Outcome) -> None:
         """The handshake is done but there is nobody to relay to: reset; an orderly end would pass for an answer."""
-        self.account.reason = self._approach.failure
         self._close(reset_client=True)
         self._over(outcome)
 
     def _close(self, *, reset_client: bool) -> None:
-        loop = self._service.loop
-        self._deadline.cancel()
-        loop.remove_reader(self._socket)
+        """Close both ends of what never became a relay."""
+        service = self._service
+        service.handshakes.clear(self)
+        service.loop.remove_reader(self._socket.fileno())
         self._stop_sending()
-        self._approach.abandon()
+        if self._dial is not None:
+            self._dial.cancel()
+        if self._connected is not None:
+            self._connected.socket.close()
         if reset_client:
             reset(self._socket)
         else:
@@ -393,7 +414,8 @@ class Session:
         self.account_bytes()
         self.state = State.OVER
         self._relay = None
-        self._approach.over()
+        if self._connected is not None:
+            self._connected.release()
         service.sessions.discard(self)
         service.limits.release(self._counted_for)
         service.metrics.over(outcome)

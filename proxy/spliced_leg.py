@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import socket
 
-from proxy.layer import PLAIN_TEXT, Buffer
-from proxy.leg import Hub, Leg
+from proxy.hub import Hub
+from proxy.layer import Buffer
+from proxy.leg import Leg
 from proxy.pipe import Pipe
 
 MUCH = 32 << 10  # bytes that have come at once from which a pipe is worth its making...
@@ -19,10 +20,8 @@ class SplicedLeg(Leg):
 
     __slots__ = ("_pipe",)
 
-    def __init__(
-        self, hub: Hub, loop: asyncio.AbstractEventLoop, sock: socket.socket, buffer: memoryview, max_held: int
-    ) -> None:
-        super().__init__(hub, loop, sock, PLAIN_TEXT, buffer, max_held)
+    def __init__(self, hub: Hub, loop: asyncio.AbstractEventLoop, sock: socket.socket, buffer: memoryview) -> None:
+        super().__init__(hub, loop, sock, buffer)
         self._pipe: Pipe | None = None
 
     def close(self, *, abruptly: bool) -> None:
@@ -36,7 +35,7 @@ class SplicedLeg(Leg):
             super()._readable()
             return
         try:
-            size = pipe.fill(self.socket.fileno())
+            size = pipe.fill(self.fd)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
@@ -46,7 +45,7 @@ class SplicedLeg(Leg):
             self._fin()
             return
         self._hub.last = self._loop.time()
-        if not self.other.outlet.move(pipe):
+        if not self.other.move(pipe):
             self.other._blocked()
         elif size < LITTLE:
             self._drop_pipe()

@@ -43,6 +43,16 @@ _ZERO_RETURN: int = _lib.SSL_ERROR_ZERO_RETURN
 _VERSIONS = {0x0301: "TLSv1", 0x0302: "TLSv1.1", 0x0303: "TLSv1.2", 0x0304: "TLSv1.3"}
 _Pointer = Any  # cffi's
 
+# Looked up once: each is called for every connection, or every read.
+_BIO_get_mem_data, _BIO_new, _BIO_read, _BIO_s_mem = _lib.BIO_get_mem_data, _lib.BIO_new, _lib.BIO_read, _lib.BIO_s_mem
+_BIO_write, _SSL_do_handshake, _SSL_read, _SSL_write = (
+    _lib.BIO_write,
+    _lib.SSL_do_handshake,
+    _lib.SSL_read,
+    _lib.SSL_write,
+)
+_from_buffer = _ffi.from_buffer
+
 
 # Where OpenSSL puts what comes out, and the same for C.
 _plaintext, _ciphertext = memoryview(bytearray(BUFFER_SIZE)), memoryview(bytearray(BUFFER_SIZE))
@@ -86,7 +96,7 @@ class TlsEngine:
         """The server's end, on a front context, serving a certificate's context."""
         ssl = _ffi.gc(_lib.SSL_new(front._context), _lib.SSL_free)
         _lib.SSL_set_SSL_CTX(ssl, certificate._context)
-        from_peer, to_peer = _lib.BIO_new(_lib.BIO_s_mem()), _lib.BIO_new(_lib.BIO_s_mem())
+        from_peer, to_peer = _BIO_new(_BIO_s_mem()), _BIO_new(_BIO_s_mem())
         _lib.SSL_set_bio(ssl, from_peer, to_peer)  # it frees them
         _lib.SSL_set_accept_state(ssl)
         return cls(ssl, from_peer, to_peer)
@@ -103,13 +113,15 @@ class TlsEngine:
 
     def receive(self, data: Buffer) -> None:
         """Hand in bytes from the peer."""
-        _lib.BIO_write(self._from_peer, _ffi.from_buffer(data), len(data))
+        _BIO_write(self._from_peer, _from_buffer(data), len(data))
 
-    def handshake(self) -> bool:
-        """Go on with the handshake; True when it is done. Raises HandshakeError."""
-        result = _lib.SSL_do_handshake(self._ssl)
+    def handshake(self, data: Buffer = b"") -> bool:
+        """Go on with the handshake, with `data` from the peer; True when it is done. Raises HandshakeError."""
+        if data:
+            _BIO_write(self._from_peer, _from_buffer(data), len(data))
+        result = _SSL_do_handshake(self._ssl)
         if result == 1:
-            self.more = True  # the peer may have said more already
+            self.more = self.grown = True  # the peer may have said more already; what the handshake took is kept
             return True
         if _lib.SSL_get_error(self._ssl, result) == _WANT_READ:
             return False
@@ -125,29 +137,29 @@ class TlsEngine:
         if len(data) >= LARGE and not self.more:
             return self._decode_in_place(data)
         if data:
-            _lib.BIO_write(self._from_peer, _ffi.from_buffer(data), len(data))
-        size = _lib.SSL_read(self._ssl, _plaintext_at, BUFFER_SIZE)
-        if not 0 < size < _RECORD or _lib.BIO_get_mem_data(self._from_peer, _NULL):
+            _BIO_write(self._from_peer, _from_buffer(data), len(data))
+        size = _SSL_read(self._ssl, _plaintext_at, BUFFER_SIZE)
+        if not 0 < size < _RECORD or _BIO_get_mem_data(self._from_peer, _NULL):
             return self._decode_on(size)
         # OpenSSL reads a record at a time: where nothing is left to be read, there is no other.
         self.more = False
-        self.owes = _lib.BIO_get_mem_data(self._to_peer, _NULL) > 0
+        self.owes = _BIO_get_mem_data(self._to_peer, _NULL) > 0
         return _plaintext[:size]
 
     def _decode_in_place(self, data: Buffer) -> Buffer:
         """Read much where it lies: to copy it costs a tenth, and the copy would stay with the connection."""
-        self._use(_lib.BIO_new_mem_buf(_ffi.from_buffer(data), len(data)))
+        self._use(_lib.BIO_new_mem_buf(_from_buffer(data), len(data)))
         try:
-            return self._decode_on(_lib.SSL_read(self._ssl, _plaintext_at, BUFFER_SIZE))
+            return self._decode_on(_SSL_read(self._ssl, _plaintext_at, BUFFER_SIZE))
         finally:
             rest = self._rest() if self.more else b""
-            self._use(_lib.BIO_new(_lib.BIO_s_mem()))
+            self._use(_BIO_new(_BIO_s_mem()))
             if rest:
                 self.receive(rest)
 
     def _decode_on(self, result: int) -> Buffer:
         """Go on after the first SSL_read, which returned `result`, until there is no more, or there may be too much."""
-        ssl, read, size, records = self._ssl, _lib.SSL_read, 0, 0
+        ssl, read, size, records = self._ssl, _SSL_read, 0, 0
         self.owes = True  # it may
         while result > 0:
             size, records = size + result, records + 1
@@ -165,7 +177,7 @@ class TlsEngine:
 
     def output(self) -> Buffer:
         """Bytes for the peer that OpenSSL has ready; empty when there are none."""
-        size = _lib.BIO_read(self._to_peer, _ciphertext_at, BUFFER_SIZE)
+        size = _BIO_read(self._to_peer, _ciphertext_at, BUFFER_SIZE)
         if size <= 0:
             return b""
         if size < BUFFER_SIZE:
@@ -174,11 +186,12 @@ class TlsEngine:
 
     def encode(self, data: Buffer) -> Buffer:
         """Encrypt `data` whole, and give the bytes for the peer. Raises TlsError."""
-        if _lib.SSL_write(self._ssl, _ffi.from_buffer(data), len(data)) != len(data):
+        if _SSL_write(self._ssl, _from_buffer(data), len(data)) != len(data):
             raise TlsError(_words(_errors()))
         if len(data) >= LARGE:
             self.grown = True
-        return self.output()
+            return self.output()
+        return _ciphertext[: _BIO_read(self._to_peer, _ciphertext_at, BUFFER_SIZE)]
 
     def close(self) -> Buffer:
         """End our direction with a close_notify, and give the bytes for the peer. Reading goes on working."""
@@ -233,8 +246,8 @@ class TlsEngine:
         """Give back the memory that what was received and sent has left behind. Ask for `output` before."""
         self.grown = False
         rest = self._rest()
-        self._to_peer = _lib.BIO_new(_lib.BIO_s_mem())
-        self._use(_lib.BIO_new(_lib.BIO_s_mem()))
+        self._to_peer = _BIO_new(_BIO_s_mem())
+        self._use(_BIO_new(_BIO_s_mem()))
         if rest:
             self.receive(rest)
 
@@ -246,7 +259,7 @@ class TlsEngine:
 
     def _rest(self) -> bytes:
         """What the peer has sent and OpenSSL has not read yet."""
-        size = _lib.BIO_read(self._from_peer, _ciphertext_at, BUFFER_SIZE)
+        size = _BIO_read(self._from_peer, _ciphertext_at, BUFFER_SIZE)
         return bytes(_ciphertext[:size]) if size > 0 else b""
 
 

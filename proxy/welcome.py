@@ -11,14 +11,12 @@ import contextlib
 import html
 import os
 import socket
-from collections.abc import Callable
 from http import HTTPStatus
 
 import h11
 
 from config.model import WELCOME
-from proxy.backend import Connected, Dial, Established
-from proxy.layer import PLAIN_TEXT
+from proxy.backend import Connected, Dial, Established, Taker
 
 SERVER = "built-in"  # what stands where other backends name a server
 DEADLINE = 30.0  # seconds for a whole conversation
@@ -47,26 +45,19 @@ class WelcomeBackend:
     def __init__(self) -> None:
         self._conversations: set[asyncio.Task[None]] = set()
 
-    def dial(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        established: Established | None,
-        on_connected: Callable[[Connected], None],
-        on_failed: Callable[[str], None],
-    ) -> Dial:
+    def dial(self, loop: asyncio.AbstractEventLoop, established: Established | None, taker: Taker) -> Dial:
         """See Backend.dial."""
         assert established is not None
         try:
             near, far = socket.socketpair()
         except OSError as error:
-            return _Failure(loop.call_soon(on_failed, os.strerror(error.errno or 0)))
+            return _Failure(loop.call_soon(taker.not_reached, os.strerror(error.errno or 0)))
         near.setblocking(False)
         far.setblocking(False)
         task = loop.create_task(_converse(far, page(established)))
         self._conversations.add(task)
         task.add_done_callback(self._conversations.discard)
-        connected = Connected(near, PLAIN_TEXT, SERVER, b"", lambda: None)
-        return _PairDial(loop.call_soon(on_connected, connected), near)
+        return _PairDial(loop.call_soon(taker.reached, Connected(near, None, SERVER, b"")), near)
 
 
 class _Failure:

@@ -32,13 +32,13 @@ from proxy.connection_ids import connection_ids
 from proxy.contexts import CertificateContexts
 from proxy.entrance import Begin, Enter, behind_proxies, direct
 from proxy.health import HealthChecks
+from proxy.leg import shared_buffer
 from proxy.limits import Limits
 from proxy.listener import Listener
 from proxy.metrics import BackendMetrics, Metrics
 from proxy.policy import Policy
 from proxy.pool import Pool
 from proxy.redirect import Redirect, RedirectService
-from proxy.relay import shared_buffer
 from proxy.routing import RouteTable
 from proxy.service import Service
 from proxy.session import Session

@@ -158,9 +158,9 @@ async def test_a_dial_that_is_cancelled_during_the_handshake_closes_its_connecti
     dialled = Dialled(made)
     sock = await accepting.accept()
     await asyncio.get_running_loop().sock_recv(sock, 4096)
-    dialled.dial.cancel()
+    dialled.cancel()
     assert await asyncio.get_running_loop().sock_recv(sock, 4096) == b""
-    assert not dialled.result.done()
+    assert not dialled.times_told
     assert made.servers[0].active == 0
     sock.close()
 

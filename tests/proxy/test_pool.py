@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from config.addresses import TcpAddress, UnixAddress
+from proxy.dial import RETRY_UNIX
 from proxy.preamble import of_client, of_snigate, tlvs
 from proxy.proxy_protocol import SIGNATURE_V2, encode_v2
 from proxy.resolver import Resolver, targets_without_look_up
@@ -91,18 +92,25 @@ async def test_a_connection_tries_each_server_once_and_then_says_so() -> None:
 
 
 @in_loop
-async def test_least_connections_counts_what_is_open_and_what_is_being_dialled(listening: socket.socket) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        one = pool(port_of(listening), port_of(other))
+async def test_least_connections_counts_what_is_open_and_what_is_being_dialled(
+    tmp_path: Path, listening: socket.socket
+) -> None:
+    full, waiting = full_unix_socket(tmp_path / "s")
+    with full:
+        one = pool(UnixAddress(tmp_path / "s"), port_of(listening))
         dialled = [Dialled(one) for _ in range(6)]
         assert [member.active for member in one.servers] == [3, 3]
-        dialled[0].dial.cancel()
-        connected = [await each.connected() for each in dialled[1:]]
-        assert sorted(member.active for member in one.servers) == [2, 3]
+        assert [each.dial is None for each in dialled] == [False, True] * 3
+        for waiter in dialled[::2]:
+            waiter.cancel()
+        assert [member.active for member in one.servers] == [0, 3]
+        connected = [await each.connected() for each in dialled[1::2]]
         for each in connected:
             end(each)
         assert [member.active for member in one.servers] == [0, 0]
         assert [address.active for member in one.servers for address in member.addresses.members] == [0, 0]
+    for client in waiting:
+        client.close()
 
 
 @in_loop
@@ -260,16 +268,19 @@ async def test_a_full_unix_socket_is_tried_again_until_it_has_room(tmp_path: Pat
 
 @in_loop
 async def test_a_cancelled_dial_calls_nobody_and_counts_nowhere(tmp_path: Path, listening: socket.socket) -> None:
-    one = pool(port_of(listening))
-    missing = pool(UnixAddress(tmp_path / "missing"))
+    full, waiting = full_unix_socket(tmp_path / "s")
+    busy, missing = pool(UnixAddress(tmp_path / "s")), pool(UnixAddress(tmp_path / "missing"))
     nameless = pool(TcpAddress("nowhere.invalid", 80))
-    cancelled = [Dialled(one), Dialled(missing), Dialled(nameless)]
+    cancelled = [Dialled(busy), Dialled(missing), Dialled(nameless)]
     for each in cancelled:
-        each.dial.cancel()
-        each.dial.cancel()
-    await visit(one)  # by then the others would have been called
-    assert not any(each.result.done() for each in cancelled)
-    assert [each.servers[0].active for each in (one, missing, nameless)] == [0, 0, 0]
+        each.cancel()
+        each.cancel()
+    for sock in (full, *waiting):
+        sock.close()
+    await visit(pool(port_of(listening)))
+    await asyncio.sleep(2 * RETRY_UNIX)  # by then the others would have been told
+    assert not any(each.times_told for each in cancelled)
+    assert [each.servers[0].active for each in (busy, missing, nameless)] == [0, 0, 0]
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import pytest
 
 from proxy.errors import Outcome
-from proxy.layer import PLAIN_TEXT
-from proxy.relay import READ_SIZE, Relay, shared_buffer
+from proxy.leg import READ_SIZE, shared_buffer
+from proxy.relay import Patience, Relay
 from proxy.tls_engine import RECORDS_AT_ONCE
 from tests.support.engine import MemoryClient, engine_for, join
 from tests.support.loop import Peer, TlsPeer, in_loop, tcp_pair
@@ -49,7 +49,8 @@ async def relayed(
     client_far, client_near = tcp_pair()
     backend_far, backend_near = tcp_pair()
     ended: asyncio.Future[Outcome] = loop.create_future()
-    relay = Relay(loop, (client_near, engine), (backend_near, PLAIN_TEXT), shared_buffer(), idle, ended.set_result)
+    near = (client_near, engine), (backend_near, None)
+    relay = Relay(loop, *near, shared_buffer(), Patience(loop, idle), ended.set_result)
     relay.start(preamble, engine.output())
     try:
         yield Relayed(relay, TlsPeer(client_far, client), Peer(backend_far), ended, (client_near, backend_near))
@@ -94,7 +95,8 @@ async def test_a_close_notify_right_behind_the_handshake_is_an_end_of_the_stream
     client_far, client_near = tcp_pair()
     backend_far, backend_near = tcp_pair()
     ended: asyncio.Future[Outcome] = loop.create_future()
-    Relay(loop, (client_near, engine), (backend_near, PLAIN_TEXT), shared_buffer(), 60, ended.set_result).start()
+    near = (client_near, engine), (backend_near, None)
+    Relay(loop, *near, shared_buffer(), Patience(loop, 60), ended.set_result).start()
     backend = Peer(backend_far)
     assert await backend.rest() == (b"whole", "FIN")
     backend.close()
@@ -252,7 +254,7 @@ async def test_bytes_behind_a_close_notify_are_not_passed_on() -> None:
 
 async def blocked(one: Relayed) -> None:
     """Wait until the relay holds something for the client."""
-    while not one.relay._client.outlet.blocked:
+    while not one.relay._client.blocked:
         await asyncio.sleep(0.001)
 
 
@@ -261,7 +263,7 @@ async def test_a_client_that_does_not_read_stops_the_backend_and_one_read_is_all
     async with relayed(Outcome.SERVED) as one:
         sending = asyncio.ensure_future(one.backend.send(LARGE))
         await blocked(one)
-        held = one.relay._client.outlet._held
+        held = one.relay._client._held
         assert held is not None
         assert len(held) <= READ_SIZE + READ_SIZE // 100
         await one.client.send(b"the other direction goes on")
@@ -277,9 +279,9 @@ async def test_a_client_that_does_not_read_stops_the_backend_and_one_read_is_all
 async def test_a_backend_that_does_not_read_stops_the_client_and_loses_nothing() -> None:
     async with relayed(Outcome.SERVED) as one:
         sending = asyncio.ensure_future(one.client.send(LARGE))
-        while not one.relay._backend.outlet.blocked:
+        while not one.relay._backend.blocked:
             await asyncio.sleep(0.001)
-        held = one.relay._backend.outlet._held
+        held = one.relay._backend._held
         assert held is not None
         assert len(held) <= READ_SIZE
         await one.backend.send(b"the other direction goes on")
@@ -325,9 +327,8 @@ async def test_a_backend_that_is_gone_before_the_preamble_resets_the_client() ->
     backend_far, backend_near = tcp_pair()
     Peer(backend_far).reset()
     ended: asyncio.Future[Outcome] = loop.create_future()
-    Relay(loop, (client_near, engine), (backend_near, PLAIN_TEXT), shared_buffer(), 60, ended.set_result).start(
-        b"PROXY"
-    )
+    near = (client_near, engine), (backend_near, None)
+    Relay(loop, *near, shared_buffer(), Patience(loop, 60), ended.set_result).start(b"PROXY")
     assert await ended is Outcome.RESET_BY_BACKEND
     assert (await TlsPeer(client_far, client).rest())[1] == "RST"
     client_far.close()

@@ -12,8 +12,8 @@ import pytest
 import uvloop
 
 from proxy.errors import Outcome
-from proxy.layer import PLAIN_TEXT
-from proxy.relay import Relay, shared_buffer
+from proxy.leg import shared_buffer
+from proxy.relay import Patience, Relay
 from proxy.tls_engine import TlsEngine
 from tests.support.engine import MemoryClient, client_context, engine_for, join
 from tests.support.loop import Peer, TlsPeer, in_loop, tcp_pair
@@ -74,8 +74,8 @@ async def passed_through(expected: Outcome) -> AsyncIterator[Ends]:
     client_far, client_near = tcp_pair()
     backend_far, backend_near = tcp_pair()
     ended: asyncio.Future[Outcome] = loop.create_future()
-    near = (client_near, PLAIN_TEXT), (backend_near, PLAIN_TEXT)
-    Relay(loop, *near, shared_buffer(), 60, ended.set_result).start(b"hello")
+    near = (client_near, None), (backend_near, None)
+    Relay(loop, *near, shared_buffer(), Patience(loop, 60), ended.set_result).start(b"hello")
     with client_far, backend_far:
         yield Ends(Peer(client_far), Peer(backend_far), ended)
         assert await asyncio.wait_for(ended, 10) is expected
@@ -98,7 +98,7 @@ async def encrypted_twice(expected: Outcome) -> AsyncIterator[tuple[TlsPeer, Tls
     backend_far, backend_near = tcp_pair()
     ended: asyncio.Future[Outcome] = loop.create_future()
     near = (client_near, towards_client), (backend_near, towards_backend)
-    Relay(loop, *near, shared_buffer(), 60, ended.set_result).start()
+    Relay(loop, *near, shared_buffer(), Patience(loop, 60), ended.set_result).start()
     with client_far, backend_far:
         yield TlsPeer(client_far, client), TlsPeer(backend_far, EngineClient(backend))
         assert await asyncio.wait_for(ended, 10) is expected

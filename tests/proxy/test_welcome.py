@@ -7,6 +7,7 @@ import socket
 import pytest
 
 from proxy import welcome
+from proxy.backend import Reaching
 from proxy.welcome import WelcomeBackend, page
 from tests.support.engine import ESTABLISHED, NEGOTIATED
 from tests.support.loop import Peer, in_loop
@@ -44,16 +45,9 @@ def test_what_a_client_can_choose_is_escaped() -> None:
 
 async def converse(request: bytes) -> tuple[bytes, bytes]:
     """Head and body of the answer to these bytes, after which the backend has closed."""
-    connected: asyncio.Future[Peer] = asyncio.get_running_loop().create_future()
-    one = WelcomeBackend()
-    one.dial(
-        asyncio.get_running_loop(),
-        ESTABLISHED,
-        lambda found: connected.set_result(Peer(found.socket)),
-        lambda reason: connected.set_exception(AssertionError(reason)),
-    )
-    assert not connected.done(), "never before dial returns"
-    peer = await connected
+    loop, one = asyncio.get_running_loop(), WelcomeBackend()
+    reaching = Reaching(loop)
+    peer = Peer((await reaching.connected(one.dial(loop, ESTABLISHED, reaching))).socket)
     await peer.send(request)
     answer, _ = await peer.rest()
     peer.close()
@@ -108,12 +102,14 @@ async def assert_dropped() -> None:
 
 @in_loop
 async def test_a_cancelled_dial_ends_its_conversation() -> None:
-    one = WelcomeBackend()
-    calls: list[object] = []
-    one.dial(asyncio.get_running_loop(), ESTABLISHED, calls.append, calls.append).cancel()
+    loop, one = asyncio.get_running_loop(), WelcomeBackend()
+    reaching = Reaching(loop)
+    waiting = asyncio.ensure_future(reaching.connected(None))
+    one.dial(loop, ESTABLISHED, reaching).cancel()
     while one._conversations:
         await asyncio.sleep(0)
-    assert calls == []
+    assert not waiting.done()
+    waiting.cancel()
 
 
 @in_loop
@@ -122,6 +118,7 @@ async def test_without_descriptors_left_the_dial_fails_and_says_why(monkeypatch:
         raise OSError(errno.EMFILE, "Too many open files")
 
     monkeypatch.setattr(socket, "socketpair", none_left)
-    failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    WelcomeBackend().dial(asyncio.get_running_loop(), ESTABLISHED, lambda _: None, failed.set_result)
-    assert await failed == "Too many open files"
+    loop = asyncio.get_running_loop()
+    reaching = Reaching(loop)
+    with pytest.raises(ConnectionError, match=r"^Too many open files$"):
+        await reaching.connected(WelcomeBackend().dial(loop, ESTABLISHED, reaching))

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from config.addresses import TcpAddress, UnixAddress
 from config.model import BackendConfig
-from proxy.backend import Connected, Dial, Established
+from proxy.backend import Connected, Established, Reaching
 from proxy.backend_tls import BackendTls
 from proxy.pool import Pool
 from tests.support.service import backend_metrics
@@ -28,30 +30,36 @@ class Dialled:
     """Dials, and collects what came of it: a connection or a reason."""
 
     def __init__(self, one: Pool, established: Established | None = None) -> None:
-        self.result: asyncio.Future[Connected | str] = asyncio.get_running_loop().create_future()
-        self.called_early = False
-        returned = False
+        self.times_told = 0
+        self._loop = asyncio.get_running_loop()
+        self._reaching = Reaching(self._loop)
+        self.dial = one.dial(self._loop, established, self)
+        assert (self.dial is None) == bool(self.times_told), "who was told already has nothing to cancel"
 
-        def settle(value: Connected | str) -> None:
-            self.called_early = not returned
-            self.result.set_result(value)
+    def reached(self, connected: Connected) -> None:
+        """See Taker."""
+        self.times_told += 1
+        self._reaching.reached(connected)
 
-        self.dial: Dial = one.dial(asyncio.get_running_loop(), established, settle, settle)
-        returned = True
+    def not_reached(self, reason: str) -> None:
+        """See Taker."""
+        self.times_told += 1
+        self._reaching.not_reached(reason)
+
+    def cancel(self) -> None:
+        """Give up, if there is something to give up."""
+        if self.dial is not None:
+            self.dial.cancel()
 
     async def connected(self) -> Connected:
         """The connection."""
-        result = await self.result
-        assert isinstance(result, Connected), result
-        assert not self.called_early
-        return result
+        return await self._reaching.connected(self.dial)
 
     async def reason(self) -> str:
         """Why there is none."""
-        result = await self.result
-        assert isinstance(result, str)
-        assert not self.called_early
-        return result
+        with pytest.raises(ConnectionError) as raised:
+            await self._reaching.connected(self.dial)
+        return str(raised.value)
 
 
 async def visit(one: Pool) -> str:
@@ -63,5 +71,4 @@ async def visit(one: Pool) -> str:
 
 def end(connected: Connected) -> None:
     """End a connection as a session does."""
-    connected.socket.close()
-    connected.release()
+    connected.drop()

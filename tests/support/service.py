@@ -19,10 +19,10 @@ from proxy.backend import Backend
 from proxy.connection_ids import connection_ids
 from proxy.contexts import CertificateContexts, front_context
 from proxy.errors import HANDSHAKE_FAILURES, Outcome
+from proxy.leg import shared_buffer
 from proxy.limits import Limits
 from proxy.metrics import VERSIONS, BackendMetrics, ListenerMetrics
 from proxy.redirect import RedirectService
-from proxy.relay import shared_buffer
 from proxy.routing import RouteTable
 from proxy.service import Service
 from proxy.tallies import Count, Number
