@@ -43,6 +43,11 @@ def test_a_line_may_be_as_long_as_the_cap_and_no_longer() -> None:
     assert everything(LineReader(CAP), [b"x" + longest + b"next\r\n"]) == ["too long: " + "x" * 15 + "\r", b"next\r\n"]
 
 
+def test_a_line_is_too_long_as_soon_as_that_is_certain() -> None:
+    assert everything(LineReader(CAP), [b"x" * (CAP - 1)]) == []
+    assert everything(LineReader(CAP), [b"x" * CAP]) == ["too long: " + "x" * CAP]
+
+
 def test_a_line_that_is_too_long_is_told_once_and_never_kept() -> None:
     reader = LineReader(CAP)
     assert everything(reader, [b"x" * 100] * 1000) == ["too long: " + "x" * CAP]

@@ -264,6 +264,30 @@ def test_a_backend_that_is_not_welcoming_is_an_error_in_words(script: list[tuple
     assert str(caught.value) == words
 
 
+def test_a_backend_that_refuses_the_clients_ehlo_is_not_used() -> None:
+    hello = b"EHLO client.example\r\n"
+    with pytest.raises(ConversationError, match='it answered the client\'s EHLO with "550 not you"'):
+        play(SMTP.opening(Plan("me", hello=hello)), (b"", GREETING), (hello, b"550 not you\r\n"))
+
+
+def test_what_is_awaited_is_said_for_messages_about_time() -> None:
+    opening = SMTP.opening(Plan("me", starttls=True))
+    assert opening.awaited == "its greeting"
+    opening.receive(GREETING)
+    assert opening.awaited == "its answer to EHLO"
+    opening.receive(POSTFIX)
+    opening.receive(b"220 go\r\n")
+    assert opening.awaited == "the TLS handshake"
+    with pytest.raises(RuntimeError, match="no turn"):
+        opening.receive(b"220 injected\r\n")
+
+
+def test_more_capabilities_than_can_be_said_again_and_again_are_an_error() -> None:
+    answer = b"".join(b"250-SIZE %d\r\n" % number for number in range(1000)) + b"250 x\r\n"
+    with pytest.raises(ConversationError, match="its capabilities are 7885 bytes long, and 4096 are the most"):
+        play(SMTP.probe("me"), (b"", GREETING), (b"EHLO me\r\n", answer))
+
+
 @pytest.mark.parametrize(
     ("answers", "words"),
     [
