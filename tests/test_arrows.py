@@ -40,6 +40,7 @@ PURE = {
         "routing",
         "served_certificate",
         "server_certificate",
+        "starttls",
         "throttle",
         "tls_engine",
     },
@@ -74,6 +75,16 @@ def modules(package: str) -> list[Path]:
     return sorted((ROOT / package).rglob("*.py"))
 
 
+def pure_modules(package: str) -> list[Path]:
+    """The files that PURE names, by themselves or by their directory."""
+    named = [ROOT / package / name for name in sorted(PURE[package])]
+    found = [
+        module for name in named for module in (modules(str(name)) if name.is_dir() else [name.with_suffix(".py")])
+    ]
+    assert all(module.exists() for module in found)
+    return found
+
+
 def imported(module: Path) -> set[str]:
     """The full names of everything a module imports, at its top or inside."""
     names = set()
@@ -101,19 +112,18 @@ def test_a_package_imports_only_what_its_arrows_point_to(package: str) -> None:
 
 @pytest.mark.parametrize("package", list(PURE))
 def test_pure_modules_do_no_io(package: str) -> None:
-    for name in sorted(PURE[package]):
-        module = ROOT / package / f"{name}.py"
-        used = roots(module) & IO - ADDRESS_SYNTAX.get(f"{package}/{name}.py", set())
-        assert used == set(), f"{package}/{name}.py imports {used}"
+    for module in pure_modules(package):
+        used = roots(module) & IO - ADDRESS_SYNTAX.get(str(module.relative_to(ROOT)), set())
+        assert used == set(), f"{module} imports {used}"
 
 
 @pytest.mark.parametrize("package", list(PURE))
 def test_pure_modules_stand_on_pure_modules(package: str) -> None:
-    for name in sorted(PURE[package]):
-        for one in imported(ROOT / package / f"{name}.py"):
+    for module in pure_modules(package):
+        for one in imported(module):
             root, _, rest = one.partition(".")
             if root in PURE:
-                assert rest.partition(".")[0] in PURE[root], f"{package}/{name}.py stands on {one}"
+                assert rest.partition(".")[0] in PURE[root], f"{module} stands on {one}"
 
 
 def test_only_these_modules_of_the_data_plane_touch_sockets() -> None:
