@@ -23,6 +23,7 @@ PURE = {
         "client_auth",
         "client_hello",
         "client_hello_error",
+        "client_hello_message",
         "extension_layout",
         "client_key_types",
         "contexts",
