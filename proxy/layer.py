@@ -1,4 +1,4 @@
-"""What lies between a leg's socket and the stream that is relayed: TLS, or nothing.
+"""What lies between a socket and the stream that goes over it: TLS, or nothing, for those who ask for either alike.
 
 A layer is bytes in and bytes out. `TlsEngine` is one, at either end of TLS; `PlainText` is the other.
 
@@ -18,8 +18,6 @@ class Layer(Protocol):
 
     marks_end: bool  # whether the layer tells the stream's end itself; where it does not, TCP's FIN is the end
     ended: bool  # the peer's end has come
-    owes: bool  # there may be output
-    grown: bool  # it holds memory that only much traffic needs
     more: bool  # there may be something to decode that has come already; ask again, with no data
 
     def decode(self, data: Buffer) -> Buffer:
@@ -34,12 +32,6 @@ class Layer(Protocol):
     def close(self) -> Buffer:
         """Bytes for the socket that end our direction of the stream; TCP's FIN is for the caller to send."""
 
-    def slim(self) -> None:
-        """Give back memory that it does not need while nothing moves."""
-
-    def free(self) -> None:
-        """Give back what it holds: the connection is over."""
-
 
 class PlainText:
     """No layer: the stream is what the socket carries."""
@@ -48,8 +40,6 @@ class PlainText:
 
     marks_end = False
     ended = False
-    owes = False
-    grown = False
     more = False
 
     def decode(self, data: Buffer) -> Buffer:
@@ -67,12 +57,6 @@ class PlainText:
     def close(self) -> Buffer:
         """See Layer.close."""
         return b""
-
-    def slim(self) -> None:
-        """See Layer.slim."""
-
-    def free(self) -> None:
-        """See Layer.free."""
 
 
 PLAIN_TEXT = PlainText()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from abc import ABC, abstractmethod
 from enum import Enum
 
 from proxy.layer import Buffer
@@ -22,7 +23,7 @@ class OutletState(Enum):
     FINISHED = "finished"
 
 
-class Outlet:
+class Outlet(ABC):
     """Sends to one socket. A kind of outlet says what it does when it is `drained`, and when a send has failed."""
 
     __slots__ = ("_held", "_loop", "fd", "sent", "socket", "state")
@@ -45,13 +46,13 @@ class Outlet:
         """Bytes that are still to be sent."""
         return 0 if self._held is None else len(self._held)
 
+    @abstractmethod
     def drained(self) -> None:
         """The outlet is empty again after it was blocked."""
-        raise NotImplementedError
 
+    @abstractmethod
     def send_failed(self) -> None:
         """The socket takes no more."""
-        raise NotImplementedError
 
     def send(self, data: Buffer) -> bool:
         """Send `data` (not empty), holding what the kernel does not take now: a copy, where it is a view.

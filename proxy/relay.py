@@ -33,7 +33,6 @@ from proxy.leg import Leg
 from proxy.pipe import AVAILABLE
 from proxy.spliced_leg import SplicedLeg
 from proxy.tls_engine import TlsEngine
-from proxy.tls_leg import TlsLeg
 
 LINGER = 30.0  # seconds without traffic after which a client that was told the end is no longer waited for
 
@@ -77,9 +76,14 @@ class Relay:
         self._loop = loop
         self._patience = patience
         self._on_end = on_end
-        plain = SplicedLeg if AVAILABLE and client[1] is backend[1] is None else Leg
-        self._client = _leg(plain, self, loop, buffer, *client)
-        self._backend = _leg(plain, self, loop, buffer, *backend)
+        self._client: Leg
+        self._backend: Leg
+        if AVAILABLE and client[1] is backend[1] is None:
+            self._client = SplicedLeg(self, loop, client[0], buffer)
+            self._backend = SplicedLeg(self, loop, backend[0], buffer)
+        else:
+            self._client = Leg(self, loop, *client, buffer)
+            self._backend = Leg(self, loop, *backend, buffer)
         self._client.other, self._backend.other = self._backend, self._client
         self._truncated = False  # by the backend
         self._sent = 0, 0  # once over, to the backend and to the client
@@ -212,14 +216,3 @@ class Relay:
         self._on_end(outcome)
         # Without circles among them, they and all that they hold are gone before the next connection is served.
         del self._client, self._backend, client.other, backend.other
-
-
-def _leg(
-    plain: type[Leg],
-    relay: Relay,
-    loop: asyncio.AbstractEventLoop,
-    buffer: memoryview,
-    sock: socket.socket,
-    engine: TlsEngine | None,
-) -> Leg:
-    return plain(relay, loop, sock, buffer) if engine is None else TlsLeg(relay, loop, sock, buffer, engine)

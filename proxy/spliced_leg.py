@@ -21,7 +21,7 @@ class SplicedLeg(Leg):
     __slots__ = ("_pipe",)
 
     def __init__(self, hub: Hub, loop: asyncio.AbstractEventLoop, sock: socket.socket, buffer: memoryview) -> None:
-        super().__init__(hub, loop, sock, buffer)
+        super().__init__(hub, loop, sock, None, buffer)
         self._pipe: Pipe | None = None
 
     def close(self, *, abruptly: bool) -> None:

@@ -44,13 +44,14 @@ _VERSIONS = {0x0301: "TLSv1", 0x0302: "TLSv1.1", 0x0303: "TLSv1.2", 0x0304: "TLS
 _Pointer = Any  # cffi's
 
 # Looked up once: each is called for every connection, or every read.
-_BIO_get_mem_data, _BIO_new, _BIO_read, _BIO_s_mem = _lib.BIO_get_mem_data, _lib.BIO_new, _lib.BIO_read, _lib.BIO_s_mem
-_BIO_write, _SSL_do_handshake, _SSL_read, _SSL_write = (
-    _lib.BIO_write,
-    _lib.SSL_do_handshake,
-    _lib.SSL_read,
-    _lib.SSL_write,
-)
+_BIO_get_mem_data = _lib.BIO_get_mem_data
+_BIO_new = _lib.BIO_new
+_BIO_read = _lib.BIO_read
+_BIO_s_mem = _lib.BIO_s_mem
+_BIO_write = _lib.BIO_write
+_SSL_do_handshake = _lib.SSL_do_handshake
+_SSL_read = _lib.SSL_read
+_SSL_write = _lib.SSL_write
 _from_buffer = _ffi.from_buffer
 
 
