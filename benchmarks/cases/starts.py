@@ -18,9 +18,9 @@ from benchmarks.server import Running, StartError
 from benchmarks.stage import Stage, Wanted, target
 
 
-def start(stage: Stage, peer: Peer, *, count: int) -> Sample:
+def start(stage: Stage, peer: Peer, *, count: int, workers: int) -> Sample:
     """One start; the files have been read before, by the round before or by who wrote them."""
-    wanted, patience = Wanted(count=count), stage.effort.start_patience
+    wanted, patience = Wanted(count=count, workers=workers), stage.effort.start_patience
     stage.certificates(wanted)
     began = time.monotonic()
     try:
@@ -56,10 +56,11 @@ def _serves(running: Running, name: str, deadline: float) -> None:
     raise TimeoutError(f"{name} is not served")
 
 
-def _case(count: int, *, alone: bool = False, rounds: int | None = None) -> Case:
+def _case(count: int, *, alone: bool = False, rounds: int | None = None, workers: int = 1) -> Case:
     title = f"start with {count:,} certificate{'s' if count > 1 else ''}"
     needs = Ability.MANY_CERTIFICATES if count > 1 else None
-    return Case(f"start-{count}", title, "ready_s", "certificates", partial(start, count=count), needs, alone, rounds)
+    play = partial(start, count=count, workers=workers)
+    return Case(f"start-{count}", title, "ready_s", "certificates", play, needs, alone, rounds)
 
 
-CASES = [_case(1), _case(1_000), _case(10_000, rounds=3), _case(100_000, alone=True, rounds=3)]
+CASES = [_case(1), _case(1_000), _case(10_000, rounds=3), _case(100_000, alone=True, rounds=3, workers=2)]
