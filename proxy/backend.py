@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 
 from certstore.ranking import Level
 from proxy.layer import PLAIN_TEXT, Layer
+from proxy.poller import Loop
 from proxy.tls_engine import Negotiated, TlsEngine
 
 Endpoint = tuple[str, int]
@@ -92,7 +93,7 @@ class Backend(Protocol):
     name: str
     waits_for_handshake: bool
 
-    def dial(self, loop: asyncio.AbstractEventLoop, established: Established | None, taker: Taker) -> Dial | None:
+    def dial(self, loop: Loop, established: Established | None, taker: Taker) -> Dial | None:
         """Begin to connect; `taker` is told once. None: it has been told already.
 
         `established` is given where `waits_for_handshake`.

@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
+from proxy.poller import Loop
+
 
 class Waiting(Protocol):
     """Who has a deadline."""
@@ -22,7 +24,7 @@ class Deadlines:
 
     __slots__ = ("_due", "_loop", "_timer", "seconds")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
+    def __init__(self, loop: Loop, seconds: float) -> None:
         self._loop = loop
         self._due: dict[Waiting, float] = {}  # in the order of their times
         self._timer: asyncio.TimerHandle | None = None

@@ -18,6 +18,7 @@ from enum import Enum
 
 from proxy.backend import Connected, Taker
 from proxy.backend_tls import ServerTls
+from proxy.poller import Loop
 from proxy.securing import Securing
 from proxy.server import Server, ServerAddress
 from proxy.tls_engine import TlsEngine
@@ -54,7 +55,7 @@ class ServerDial:
 
     def __init__(
         self,
-        loop: asyncio.AbstractEventLoop,
+        loop: Loop,
         server: Server,
         tls: ServerTls | None,
         header: bytes,

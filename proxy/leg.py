@@ -8,7 +8,6 @@ meets are of one class (as two, a kept-alive request cost a quarter more).
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import socket
 import struct
@@ -16,6 +15,7 @@ import struct
 from proxy.hub import Hub
 from proxy.layer import Buffer
 from proxy.outlet import Outlet, OutletState
+from proxy.poller import Loop
 from proxy.tls_engine import TlsEngine, TlsError
 
 READ_SIZE = 256 << 10  # bytes read from a socket at once, and so what a direction holds at most (beside TLS framing)
@@ -60,7 +60,7 @@ class Leg(Outlet):
     def __init__(
         self,
         hub: Hub,
-        loop: asyncio.AbstractEventLoop,
+        loop: Loop,
         sock: socket.socket,
         engine: TlsEngine | None,
         buffer: memoryview,

@@ -10,6 +10,7 @@ import socket
 
 from proxy.entrance import Enter
 from proxy.limits import Limits
+from proxy.poller import Loop
 from proxy.sockets import BACKLOG
 
 log = logging.getLogger("snigate.listener")
@@ -23,9 +24,7 @@ _SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 class Listener:
     """One listening socket of one worker. Open connections do not depend on it: they are given to `enter`."""
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, name: str, sock: socket.socket, limits: Limits, enter: Enter
-    ) -> None:
+    def __init__(self, loop: Loop, name: str, sock: socket.socket, limits: Limits, enter: Enter) -> None:
         self._loop = loop
         self._name = name
         self._socket = sock
@@ -37,14 +36,14 @@ class Listener:
     def start(self) -> None:
         """Accept from now on."""
         self._resume = None
-        self._loop.add_reader(self._socket, self._acceptable)
+        self._loop.add_reader(self._socket.fileno(), self._acceptable)
 
     def stop(self) -> None:
         """Take what has already arrived, then accept no more and close this process's copy of the socket.
 
         No more than what can have queued: others may accept on the same socket, and take what goes on arriving.
         """
-        self._loop.remove_reader(self._socket)
+        self._loop.remove_reader(self._socket.fileno())
         for _ in range(BACKLOG):
             if self._limits.full or not self._accept():
                 break
@@ -82,7 +81,7 @@ class Listener:
 
     def _pause(self) -> None:
         if self._resume is None:
-            self._loop.remove_reader(self._socket)
+            self._loop.remove_reader(self._socket.fileno())
             self._resume = self._loop.call_later(PAUSE, self.start)
 
     def _say_shortage(self, error: OSError) -> None:

@@ -6,13 +6,13 @@ the whole of backpressure. So an outlet never holds more than one read's worth o
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from abc import ABC, abstractmethod
 from enum import Enum
 
 from proxy.layer import Buffer
 from proxy.pipe import Pipe
+from proxy.poller import Loop
 
 
 class OutletState(Enum):
@@ -28,7 +28,7 @@ class Outlet(ABC):
 
     __slots__ = ("_held", "_loop", "fd", "sent", "socket", "state")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
+    def __init__(self, loop: Loop, sock: socket.socket) -> None:
         self._loop = loop
         self._held: memoryview | Pipe | None = None
         self.socket = sock

@@ -5,7 +5,6 @@ A connection tries each server once at most, and none of its client's bytes befo
 
 from __future__ import annotations
 
-import asyncio
 import socket
 
 from config.model import BackendConfig
@@ -15,6 +14,7 @@ from proxy.backend_tls import BackendTls
 from proxy.balancer import Balancer
 from proxy.dial import ServerDial, State
 from proxy.metrics import BackendMetrics
+from proxy.poller import Loop
 from proxy.resolver import Resolver
 from proxy.server import Server, ServerAddress
 from proxy.tls_engine import TlsEngine
@@ -45,7 +45,7 @@ class Pool:
         self._told = config.client_address
         self._connect_timeout = connect_timeout
 
-    def dial(self, loop: asyncio.AbstractEventLoop, established: Established | None, taker: Taker) -> Dial | None:
+    def dial(self, loop: Loop, established: Established | None, taker: Taker) -> Dial | None:
         """See Backend.dial."""
         header = preamble.of_client(self._told, established)
         dial = PoolDial(loop, self._balancer, header, self._connect_timeout, taker)
@@ -60,7 +60,7 @@ class PoolDial(ServerDial):
 
     def __init__(
         self,
-        loop: asyncio.AbstractEventLoop,
+        loop: Loop,
         balancer: Balancer[Server],
         header: bytes,
         connect_timeout: float,

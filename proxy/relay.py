@@ -31,6 +31,7 @@ from proxy.errors import Outcome
 from proxy.layer import Buffer
 from proxy.leg import Leg
 from proxy.pipe import AVAILABLE
+from proxy.poller import Loop
 from proxy.spliced_leg import SplicedLeg
 from proxy.tls_engine import TlsEngine
 
@@ -42,7 +43,7 @@ class Patience:
 
     __slots__ = ("idle", "linger")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, idle_timeout: float) -> None:
+    def __init__(self, loop: Loop, idle_timeout: float) -> None:
         self.idle = Deadlines(loop, idle_timeout)
         self.linger = Deadlines(loop, min(LINGER, idle_timeout))
 
@@ -65,7 +66,7 @@ class Relay:
 
     def __init__(
         self,
-        loop: asyncio.AbstractEventLoop,
+        loop: Loop,
         client: tuple[socket.socket, TlsEngine | None],
         backend: tuple[socket.socket, TlsEngine | None],
         buffer: memoryview,

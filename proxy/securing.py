@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import socket
@@ -10,6 +9,7 @@ from collections.abc import Callable
 
 from proxy.backend_tls import HandshakeRefused, ServerHandshake
 from proxy.layer import Buffer
+from proxy.poller import Loop
 from proxy.tls_engine import TlsEngine
 
 READ_SIZE = 16 << 10  # bytes read at once
@@ -22,7 +22,7 @@ class Securing:
 
     def __init__(
         self,
-        loop: asyncio.AbstractEventLoop,
+        loop: Loop,
         sock: socket.socket,
         handshake: ServerHandshake,
         on_done: Callable[[TlsEngine, bytes], None],

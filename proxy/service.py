@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from proxy.errors import HandshakeError
 from proxy.limits import Limits
 from proxy.metrics import BackendMetrics, ListenerMetrics
 from proxy.policy import Policy
+from proxy.poller import Loop
 from proxy.relay import Patience
 from proxy.routing import RouteTable
 from proxy.throttle import Throttle
@@ -34,7 +34,7 @@ log = logging.getLogger("snigate.session")
 class Service:
     """One listener's part of a worker. Times are seconds."""
 
-    loop: asyncio.AbstractEventLoop
+    loop: Loop
     name: str
     plain_http: bool  # answer plain HTTP in plain HTTP
     strict_sni: bool

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import socket
 
@@ -10,6 +9,7 @@ from proxy.hub import Hub
 from proxy.layer import Buffer
 from proxy.leg import Leg
 from proxy.pipe import Pipe
+from proxy.poller import Loop
 
 MUCH = 32 << 10  # bytes that have come at once from which a pipe is worth its making...
 LITTLE = 4 << 10  # ...and below which it is given up again
@@ -20,7 +20,7 @@ class SplicedLeg(Leg):
 
     __slots__ = ("_pipe",)
 
-    def __init__(self, hub: Hub, loop: asyncio.AbstractEventLoop, sock: socket.socket, buffer: memoryview) -> None:
+    def __init__(self, hub: Hub, loop: Loop, sock: socket.socket, buffer: memoryview) -> None:
         super().__init__(hub, loop, sock, None, buffer)
         self._pipe: Pipe | None = None
 

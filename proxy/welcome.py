@@ -17,6 +17,7 @@ import h11
 
 from config.model import WELCOME
 from proxy.backend import Connected, Dial, Established, Taker
+from proxy.poller import Loop
 
 SERVER = "built-in"  # what stands where other backends name a server
 DEADLINE = 30.0  # seconds for a whole conversation
@@ -45,7 +46,7 @@ class WelcomeBackend:
     def __init__(self) -> None:
         self._conversations: set[asyncio.Task[None]] = set()
 
-    def dial(self, loop: asyncio.AbstractEventLoop, established: Established | None, taker: Taker) -> Dial:
+    def dial(self, loop: Loop, established: Established | None, taker: Taker) -> Dial:
         """See Backend.dial."""
         assert established is not None
         try:
@@ -54,7 +55,7 @@ class WelcomeBackend:
             return _Failure(loop.call_soon(taker.not_reached, os.strerror(error.errno or 0)))
         near.setblocking(False)
         far.setblocking(False)
-        task = loop.create_task(_converse(far, page(established)))
+        task = asyncio.get_running_loop().create_task(_converse(far, page(established)))
         self._conversations.add(task)
         task.add_done_callback(self._conversations.discard)
         return _PairDial(loop.call_soon(taker.reached, Connected(near, None, SERVER, b"")), near)

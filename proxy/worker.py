@@ -37,6 +37,7 @@ from proxy.limits import Limits
 from proxy.listener import Listener
 from proxy.metrics import BackendMetrics, Metrics
 from proxy.policy import Policy
+from proxy.poller import Poller
 from proxy.pool import Pool
 from proxy.redirect import Redirect, RedirectService
 from proxy.routing import RouteTable
@@ -163,13 +164,13 @@ class _Worker:
             async with asyncio.timeout(FIRST_RESOLVE):
                 await asyncio.gather(*(one.resolver.first() for one in pools))
         limits = Limits(server.max_connections, server.max_connections_per_client)
-        buffer = shared_buffer()
+        poller, buffer = Poller(asyncio.get_running_loop()), shared_buffer()
         acme = {one.name: AcmeBackend(one, backend_metrics[one.name]) for one in pools}
         return [
             self._redirect_service(listener, acme, access_log, limits)
             if listener.redirects
             else Service(
-                loop=asyncio.get_running_loop(),
+                loop=poller,
                 name=listener.name,
                 plain_http=not listener.is_mail,
                 strict_sni=listener.strict_sni,

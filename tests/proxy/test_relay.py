@@ -12,6 +12,7 @@ import pytest
 
 from proxy.errors import Outcome
 from proxy.leg import READ_SIZE, shared_buffer
+from proxy.poller import Poller
 from proxy.relay import Patience, Relay
 from proxy.tls_engine import RECORDS_AT_ONCE
 from tests.support.engine import MemoryClient, engine_for, join
@@ -41,14 +42,14 @@ async def relayed(
 
     `early` is what the client sent right behind its handshake, before the relay began.
     """
-    loop = asyncio.get_running_loop()
+    loop = Poller(asyncio.get_running_loop())
     client, engine = MemoryClient(), engine_for(pair=PAIR)
     join(engine, client)
     if early:
         engine.receive(client.write(early))
     client_far, client_near = tcp_pair()
     backend_far, backend_near = tcp_pair()
-    ended: asyncio.Future[Outcome] = loop.create_future()
+    ended: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
     near = (client_near, engine), (backend_near, None)
     relay = Relay(loop, *near, shared_buffer(), Patience(loop, idle), ended.set_result)
     relay.start(preamble, engine.output())
@@ -88,13 +89,13 @@ async def test_a_preamble_comes_first_and_then_what_the_client_said_behind_its_h
 
 @in_loop
 async def test_a_close_notify_right_behind_the_handshake_is_an_end_of_the_stream() -> None:
-    loop = asyncio.get_running_loop()
+    loop = Poller(asyncio.get_running_loop())
     client, engine = MemoryClient(), engine_for(pair=PAIR)
     join(engine, client)
     engine.receive(client.write(b"whole") + client.close())
     client_far, client_near = tcp_pair()
     backend_far, backend_near = tcp_pair()
-    ended: asyncio.Future[Outcome] = loop.create_future()
+    ended: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
     near = (client_near, engine), (backend_near, None)
     Relay(loop, *near, shared_buffer(), Patience(loop, 60), ended.set_result).start()
     backend = Peer(backend_far)
@@ -320,13 +321,13 @@ async def test_a_cut_resets_both_sides() -> None:
 
 @in_loop
 async def test_a_backend_that_is_gone_before_the_preamble_resets_the_client() -> None:
-    loop = asyncio.get_running_loop()
+    loop = Poller(asyncio.get_running_loop())
     client, engine = MemoryClient(), engine_for(pair=PAIR)
     join(engine, client)
     client_far, client_near = tcp_pair()
     backend_far, backend_near = tcp_pair()
     Peer(backend_far).reset()
-    ended: asyncio.Future[Outcome] = loop.create_future()
+    ended: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
     near = (client_near, engine), (backend_near, None)
     Relay(loop, *near, shared_buffer(), Patience(loop, 60), ended.set_result).start(b"PROXY")
     assert await ended is Outcome.RESET_BY_BACKEND
@@ -336,7 +337,7 @@ async def test_a_backend_that_is_gone_before_the_preamble_resets_the_client() ->
 
 @in_loop
 async def test_a_flood_of_small_records_arrives_whole_and_others_have_their_turn_meanwhile() -> None:
-    loop = asyncio.get_running_loop()
+    loop = Poller(asyncio.get_running_loop())
     async with relayed(Outcome.SERVED) as one:
         flood = b"".join([one.client.client.write(b"x") for _ in range(5000)]) + one.client.client.close()
         turns = 0
@@ -346,7 +347,7 @@ async def test_a_flood_of_small_records_arrives_whole_and_others_have_their_turn
             turns += 1
             loop.call_soon(turn)
 
-        sending = asyncio.ensure_future(loop.sock_sendall(one.client.socket, flood))
+        sending = asyncio.ensure_future(asyncio.get_running_loop().sock_sendall(one.client.socket, flood))
         turn()
         assert await one.backend.rest() == (b"x" * 5000, "FIN")
         await sending

@@ -13,6 +13,7 @@ import uvloop
 
 from proxy.errors import Outcome
 from proxy.leg import shared_buffer
+from proxy.poller import Poller
 from proxy.relay import Patience, Relay
 from proxy.tls_engine import TlsEngine
 from tests.support.engine import MemoryClient, client_context, engine_for, join
@@ -70,10 +71,10 @@ def open_descriptors() -> int:
 @contextlib.asynccontextmanager
 async def passed_through(expected: Outcome) -> AsyncIterator[Ends]:
     """No TLS on either leg; the backend is first sent "hello"."""
-    loop = asyncio.get_running_loop()
+    loop = Poller(asyncio.get_running_loop())
     client_far, client_near = tcp_pair()
     backend_far, backend_near = tcp_pair()
-    ended: asyncio.Future[Outcome] = loop.create_future()
+    ended: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
     near = (client_near, None), (backend_near, None)
     Relay(loop, *near, shared_buffer(), Patience(loop, 60), ended.set_result).start(b"hello")
     with client_far, backend_far:
@@ -84,7 +85,7 @@ async def passed_through(expected: Outcome) -> AsyncIterator[Ends]:
 @contextlib.asynccontextmanager
 async def encrypted_twice(expected: Outcome) -> AsyncIterator[tuple[TlsPeer, TlsPeer]]:
     """TLS on both legs, handshakes done: the far ends of client and backend."""
-    loop = asyncio.get_running_loop()
+    loop = Poller(asyncio.get_running_loop())
     client, towards_client = MemoryClient(), engine_for(pair=PAIR)
     join(towards_client, client)
     towards_backend, backend = TlsEngine.connecting(client_context(), "backend.example"), engine_for(pair=PAIR)
@@ -96,7 +97,7 @@ async def encrypted_twice(expected: Outcome) -> AsyncIterator[tuple[TlsPeer, Tls
         towards_backend.receive(backend.output())
     client_far, client_near = tcp_pair()
     backend_far, backend_near = tcp_pair()
-    ended: asyncio.Future[Outcome] = loop.create_future()
+    ended: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
     near = (client_near, towards_client), (backend_near, towards_backend)
     Relay(loop, *near, shared_buffer(), Patience(loop, 60), ended.set_result).start()
     with client_far, backend_far:

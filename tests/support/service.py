@@ -22,6 +22,7 @@ from proxy.errors import HANDSHAKE_FAILURES, Outcome
 from proxy.leg import shared_buffer
 from proxy.limits import Limits
 from proxy.metrics import VERSIONS, BackendMetrics, ListenerMetrics
+from proxy.poller import Poller
 from proxy.redirect import RedirectService
 from proxy.routing import RouteTable
 from proxy.service import Service
@@ -83,7 +84,7 @@ def service(
     routes = RouteTable(listener, "intermediate")
     backends: Mapping[str, Backend] = {chosen.name: chosen}
     return Service(
-        loop=asyncio.get_running_loop(),
+        loop=Poller(asyncio.get_running_loop()),
         name="web",
         plain_http=True,
         strict_sni=strict,

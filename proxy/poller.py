@@ -1,0 +1,126 @@
+"""Which of very many sockets are ready: the event loop, with one epoll descriptor for all connections of a worker.
+
+To watch a socket costs asyncio's loops an object, a context and seven system calls, and as much to let it go, which is
+what a connection does twice. Here it is a system call and a place in a dictionary, as in servers written in C. The loop
+itself watches the epoll descriptor alone; its timers are used as they are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+from collections.abc import Callable
+from typing import Protocol
+
+AT_ONCE = 64  # sockets told of in one go...
+ROUNDS = 8  # ...and that many goes before the loop has its turn: while there is much to do, a go is cheaper than a turn
+
+Callback = Callable[[], object]
+
+_IN, _OUT = select.EPOLLIN, select.EPOLLOUT
+
+
+class Loop(Protocol):
+    """What connections need of an event loop, be it a Poller or one of asyncio's."""
+
+    def time(self) -> float:
+        """Seconds, monotonic."""
+
+    def call_soon(self, callback: Callable[..., object], *args: object) -> asyncio.Handle:
+        """See asyncio."""
+
+    def call_later(self, delay: float, callback: Callable[..., object], *args: object) -> asyncio.TimerHandle:
+        """See asyncio."""
+
+    def call_at(self, when: float, callback: Callable[..., object], *args: object) -> asyncio.TimerHandle:
+        """See asyncio."""
+
+    def add_reader(self, fd: int, callback: Callback) -> object:
+        """Call whenever there is something to read, or an end, or an error; in place of a callback before it."""
+
+    def remove_reader(self, fd: int) -> object:
+        """No longer. Call it before the socket is closed."""
+
+    def add_writer(self, fd: int, callback: Callback) -> object:
+        """Call whenever there is room to write, or an error; in place of a callback before it."""
+
+    def remove_writer(self, fd: int) -> object:
+        """No longer. Call it before the socket is closed."""
+
+
+class Poller:
+    """A Loop on top of asyncio's. A callback may be called although nothing is ready."""
+
+    __slots__ = ("_epoll", "_fresh", "_loop", "_readers", "_writers", "call_at", "call_later", "call_soon", "time")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self.time = loop.time
+        self.call_soon = loop.call_soon
+        self.call_later = loop.call_later
+        self.call_at = loop.call_at
+        self._readers: dict[int, Callback] = {}
+        self._writers: dict[int, Callback] = {}
+        self._fresh: set[int] = set()  # descriptors watched since sockets were last asked for
+        self._epoll = select.epoll()
+        loop.add_reader(self._epoll.fileno(), self._dispatch)
+
+    def close(self) -> None:
+        """Watch nothing any more."""
+        self._loop.remove_reader(self._epoll.fileno())
+        self._epoll.close()
+
+    def add_reader(self, fd: int, callback: Callback) -> None:
+        """See Loop."""
+        readers = self._readers
+        if fd not in readers:
+            self._watch(fd, _IN, fd in self._writers)
+        readers[fd] = callback
+
+    def remove_reader(self, fd: int) -> None:
+        """See Loop."""
+        if self._readers.pop(fd, None) is not None:
+            self._unwatch(fd, _OUT, fd in self._writers)
+
+    def add_writer(self, fd: int, callback: Callback) -> None:
+        """See Loop."""
+        writers = self._writers
+        if fd not in writers:
+            self._watch(fd, _OUT, fd in self._readers)
+        writers[fd] = callback
+
+    def remove_writer(self, fd: int) -> None:
+        """See Loop."""
+        if self._writers.pop(fd, None) is not None:
+            self._unwatch(fd, _IN, fd in self._readers)
+
+    def _watch(self, fd: int, event: int, other: bool) -> None:
+        if other:
+            self._epoll.modify(fd, _IN | _OUT)
+        else:
+            self._epoll.register(fd, event)
+            self._fresh.add(fd)
+
+    def _unwatch(self, fd: int, remaining: int, other: bool) -> None:
+        if other:
+            self._epoll.modify(fd, remaining)
+        else:
+            self._epoll.unregister(fd)
+
+    def _dispatch(self) -> None:
+        readers, writers, fresh = self._readers, self._writers, self._fresh
+        for _ in range(ROUNDS):
+            ready = self._epoll.poll(0, AT_ONCE)
+            if not ready:
+                return
+            fresh.clear()
+            for fd, events in ready:
+                if fd in fresh:  # what was ready is closed, and this a new socket with its number
+                    continue
+                try:
+                    if events & ~_OUT and (callback := readers.get(fd)) is not None:
+                        callback()
+                    if events & ~_IN and (callback := writers.get(fd)) is not None and fd not in fresh:
+                        callback()
+                except Exception as error:  # one connection's trouble is none of the others'
+                    self._loop.call_exception_handler({"message": "Error in a socket's callback", "exception": error})
