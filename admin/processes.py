@@ -19,6 +19,7 @@ from certstore.catalogue import Snapshot
 from certstore.certified_key import CertifiedKey
 from certstore.index import Index
 from certstore.keeper import Keeper
+from certstore.names import wildcard_of
 from certstore.ranking import Order
 from certstore.selector import Selector
 from config.model import Config
@@ -92,8 +93,9 @@ def _summary(snapshot: Snapshot, order: Order) -> Message:
 
 def _default(snapshot: Snapshot, order: Order) -> CertifiedKey | None:
     """The certificate that serves where no other is for the name."""
-    index = Index()
-    for _ in index.apply(snapshot.certificates.values()):
+    name, index = snapshot.default_name, Index()
+    keys = {name, wildcard_of(name)} if name is not None else set[str | None]()
+    for _ in index.apply(one for one in snapshot.certificates.values() if not keys.isdisjoint(one.names)):
         pass
     selector = Selector(index, order)
     selector.set_default(snapshot.default_name, snapshot.made)

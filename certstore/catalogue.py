@@ -17,6 +17,7 @@ from certstore.certified_key import CertifiedKey
 from certstore.directory import DirectoryScanner
 from certstore.inventory import Inventory, Pair, Problem, problems
 from certstore.names import InvalidName, canonical_name
+from certstore.scan import Scan
 from certstore.trust import TrustStore
 from certstore.verifier import Judgement, Verifier
 
@@ -105,12 +106,20 @@ class Catalogue:
         """
         self._passphrase_problems = []
         self._trust = TrustStore.load(self._settings.trust)
-        scanned = self._scanner.scan(unlock_seconds, events)
-        again_in = self._inventory.update(scanned, monotonic)
+        authorities_changed = False
+
+        def take_in(scanned: Scan) -> float | None:
+            nonlocal authorities_changed
+            again_in = self._inventory.update(scanned, monotonic)
+            changed, others = self._inventory.take_changes()
+            authorities_changed = authorities_changed or others
+            self._touched |= changed
+            self._verifier.take_in(changed, self._inventory.pairs)
+            return again_in
+
+        scanned = self._scanner.scan(unlock_seconds, events, take_in)
+        again_in = take_in(scanned)
         self._again_in = 0.0 if scanned.pending else again_in
-        changed, authorities_changed = self._inventory.take_changes()
-        self._touched |= changed
-        self._verifier.take_in(changed, self._inventory.pairs)
         if authorities_changed or self._trust.version != self._verifier.trust.version:
             self._verifier.replace(self._inventory.authorities, self._trust)
         self._problems = tuple(

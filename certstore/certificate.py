@@ -32,6 +32,7 @@ OTHER_KEY = "other"  # the key type of a CA whose key is of no type that snigate
 _SERVER_USAGES = frozenset((ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE))
 _RSA = bytes.fromhex("300d06092a864886f70d0101010500")  # AlgorithmIdentifier, RFC 8017 appendix C
 _EC = bytes.fromhex("06072a8648ce3d0201")  # id-ecPublicKey, RFC 5480
+_VERSION = b"\xa0"  # [0] EXPLICIT
 _FIXED = (  # how the SubjectPublicKeyInfo starts, RFC 5480 and RFC 8410
     (bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d03010703420004"), "ecdsa-p256"),
     (bytes.fromhex("3076301006072a8648ce3d020106052b8104002203620004"), "ecdsa-p384"),
@@ -186,18 +187,18 @@ def _malformed() -> FileRejected:
 def _parts(data: bytes) -> tuple[bytes, bytes, bytes, bytes]:
     """A certificate's serial number, without header, and issuer, subject and SubjectPublicKeyInfo, as DER.
 
-    RFC 5280 section 4.1. Raises ValueError.
+    RFC 5280 section 4.1. Raises DerError, but leaves most of what can be wrong to the parser.
     """
-    tbs = der.element(data, der.element(data).content)
-    fields = der.children(data, tbs)
-    explicit_version = bool(fields) and fields[0].tag == 0xA0
-    serial, _, issuer, _, subject, info = fields[explicit_version : explicit_version + 6]
-    return (
-        data[serial.content : serial.end],
-        data[issuer.start : issuer.end],
-        data[subject.start : subject.end],
-        data[info.start : info.end],
-    )
+    at, _ = der.span(data, der.span(data, 0)[0])
+    if data[at : at + 1] == _VERSION:
+        _, at = der.span(data, at)
+    serial, serial_end = der.span(data, at)
+    _, issuer = der.span(data, serial_end)
+    _, validity = der.span(data, issuer)
+    _, subject = der.span(data, validity)
+    _, info = der.span(data, subject)
+    _, end = der.span(data, info)
+    return data[serial:serial_end], data[issuer:validity], data[subject:info], data[info:end]
 
 
 def _without_warning(serial: bytes) -> AbstractContextManager[object]:

@@ -29,6 +29,17 @@ class Element(NamedTuple):
     end: int
 
 
+def span(data: bytes, at: int) -> tuple[int, int]:
+    """Where the content of the element at `at` begins and ends: `element` for where nothing else is wanted."""
+    try:
+        if (length := data[at + 1]) < 0x80:
+            return at + 2, at + 2 + length
+    except IndexError:
+        raise DerError("no element header") from None
+    _, _, content, end = element(data, at)
+    return content, end
+
+
 def element(data: bytes, at: int = 0) -> Element:
     """The element that starts at `at`; `end` may lie beyond the data. Raises DerError when the header is not there."""
     if at + 2 > len(data):

@@ -5,7 +5,7 @@ whatever their files are called and in whichever order they were written.
 
 What works is kept until something that works takes its place:
 
-- a file that is broken or cannot be seen now still counts with its last good content;
+- a file that is broken or cannot be seen now still counts with its last good content, unless that never was good;
 - a file that is gone counts for another GRACE seconds (renewals remove and write again);
 - a pair whose certificate's file now holds other certificates is kept until one of those can be served (its key may
   arrive a moment later); one whose key's file now holds another key is kept until the certificate follows.
@@ -22,9 +22,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from certstore.directory import Scan
 from certstore.load import Certificate, FileContent, PrivateKey
 from certstore.multimap import Multimap
+from certstore.scan import Scan
 from certstore.unreadable import of_directory
 
 GRACE = 1.0  # seconds that a file may be gone before what it held is retired
@@ -129,6 +129,9 @@ class Inventory:
     def _take_in(self, scan: Scan, now: float) -> set[str]:
         """Hold what the files hold; the fingerprints whose pair may be another now."""
         affected: set[str] = set()
+        for path, content, _ in scan.disproved:
+            if self._files.get(path) is content:
+                self._replace(path, None, affected)
         touched = scan.touched if scan.touched is not None else {**scan.files, **self._files}
         for path in touched:
             state = scan.files.get(path)

@@ -13,7 +13,7 @@ import logging
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import TypeVar
 
 from certstore import change_log, default_certificate
@@ -28,6 +28,7 @@ from certstore.messages import (
     ProtocolError,
     ReplicaState,
     Report,
+    Role,
     frame,
     parts,
     to_keeper,
@@ -42,6 +43,8 @@ VERIFY_AT_ONCE = 500  # chains verified in one go while others wait for them
 UNLOCK_AT_FIRST = 2.0  # seconds for decrypting before the first publication
 UNLOCK_AT_ONCE = 10.0  # seconds for decrypting in one scan while others wait for it
 MAX_PAUSE = 1.0  # seconds between scans, each of which is followed by a pause as long as it took
+FIRST_CATCH_UP = 5.0  # seconds that the second scan, and what is left to verify, wait for the first subscribers
+SOON = 0.02  # seconds
 SWITCH_INTERVAL = 0.0005  # seconds a thread that parses may hold up the loop, which has subscribers to serve
 REPORTED = 4 << 20  # characters of problems, and of waiting files, in a report
 MAX_BEHIND = 128 << 20  # bytes a subscriber may leave unread
@@ -54,10 +57,11 @@ class _Subscriber:
         self.hello = hello
         self.state = ReplicaState(hello.number, hello.pid, 0, 0, "")
         self._writer = writer
-        self._later: list[bytes] | None = []  # what is said while it is still being sent everything
+        self._later: list[bytes] | None = []  # what is said until it has been sent everything
 
     async def catch_up(self, messages: Iterable[bytes]) -> None:
         """Send everything, no faster than it is read, and then what was said meanwhile."""
+        self._later = []
         for message in messages:
             self._writer.write(message)
             await self._writer.drain()
@@ -110,22 +114,33 @@ class Keeper:
     async def run(self) -> None:
         """Publish, listen, and keep both up for ever."""
         sys.setswitchinterval(SWITCH_INTERVAL)
-        # Before there is a watch or any other thread: see certstore.spread. The watch's start then asks for a second
-        # scan, so that nothing slips through between the two.
         self._watcher.ask()
-        await self._refresh(scan=True, first=True)
-        watch = asyncio.create_task(self._watcher.run())
-        try:
-            server = await asyncio.start_unix_server(self._serve, sock=self._listening)
+        await self._refresh(scan=True, first=True)  # before there is any other thread: see certstore.spread
+        async with await asyncio.start_unix_server(self._serve, sock=self._listening):
             self._on_first(self._snapshot)
-            async with server:
+            await self._caught_up("worker", "control")
+            # The watch's start asks for a second scan, so that nothing slips through between the two.
+            watch = asyncio.create_task(self._watcher.run())
+            try:
                 while True:
                     scan = await self._wait()
                     await self._refresh(scan=scan)
-        finally:
-            watch.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await watch
+            finally:
+                watch.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await watch
+
+    async def _caught_up(self, *roles: Role) -> None:
+        """Let those who wait for everything there is have the processors to themselves, for a while."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_CATCH_UP):
+                await asyncio.sleep(SOON)
+                # Looking now and then costs less than being told of each message.
+                while self._behind(roles):  # noqa: ASYNC110
+                    await asyncio.sleep(SOON)
+
+    def _behind(self, roles: Collection[Role]) -> bool:
+        return any(one.hello.role in roles and one.state.change < self._number for one in self._subscribers)
 
     async def _wait(self) -> bool:
         """Sleep until there is work: an event, the rescan, a file gone for long enough, or the clock.
@@ -230,9 +245,11 @@ class Keeper:
             if not isinstance(hello, Hello):
                 return
             subscriber = _Subscriber(hello, writer)
-            changes = self._parts(self._snapshot.certificates.values(), [], whole=True)
             self._subscribers.add(subscriber)
+            if hello.role == "control":  # nobody's connection waits for it
+                await self._caught_up("worker")
             self._report()
+            changes = self._parts(self._snapshot.certificates.values(), [], whole=True)
             await subscriber.catch_up(frame(one if hello.role == "worker" else _without_keys(one)) for one in changes)
             while (said := await to_keeper(reader)) is not None:
                 if isinstance(said, Applied):

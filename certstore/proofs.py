@@ -6,10 +6,8 @@ to be damaged refuses it by itself, and serves the next best certificate.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-
 from certstore.errors import FileRejected
-from certstore.file_state import FileState, Rejection
+from certstore.file_state import Disproof, Rejection
 from certstore.load import FileContent, prove_key
 
 AT_ONCE = 1000  # files whose keys are proved in one go
@@ -20,7 +18,7 @@ class Proofs:
 
     def __init__(self) -> None:
         self._proven: set[bytes] = set()  # SPKI hashes
-        self._put_off: list[str] = []
+        self._put_off: list[tuple[str, FileContent]] = []
 
     @property
     def wanted(self) -> bool:
@@ -37,22 +35,19 @@ class Proofs:
         """The keys of a file have been proved, maybe in another process."""
         self._proven.update(key.spki for key in content.keys if key.key_type.startswith("rsa-"))
 
-    def put_off(self, paths: Iterable[str]) -> None:
-        """The keys of these files are to be proved later."""
-        self._put_off.extend(paths)
+    def put_off(self, path: str, content: FileContent) -> None:
+        """The keys of this file are to be proved later."""
+        self._put_off.append((path, content))
 
-    def catch_up(self, files: Mapping[str, FileState]) -> dict[str, FileState]:
-        """Prove some that were put off; those files of which keys are damaged, as they are to be seen from now on."""
-        damaged = {}
+    def catch_up(self) -> tuple[Disproof, ...]:
+        """Prove some that were put off; those files whose keys are damaged, what they held, and what is to be said."""
+        damaged = []
         now, self._put_off = self._put_off[:AT_ONCE], self._put_off[AT_ONCE:]
-        for path in now:
-            state = files.get(path)
-            if state is None or state.content is None:
-                continue
+        for path, content in now:
             try:
-                self.prove(state.content)
+                self.prove(content)
             except FileRejected as rejected:
-                damaged[path] = FileState(state.signature, None, Rejection(rejected.reason, rejected.message))
+                damaged.append((path, content, Rejection(rejected.reason, rejected.message)))
             else:
-                self.remember(state.content)
-        return damaged
+                self.remember(content)
+        return tuple(damaged)

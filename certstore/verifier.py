@@ -125,7 +125,11 @@ class Verifier:
             known = self._judged.get(fingerprint)
             if known is None:
                 continue
-            if fingerprint in due or known.basis != self._basis(*self._candidates(pairs[fingerprint])):
+            if (
+                not known.basis
+                or fingerprint in due
+                or known.basis != self._basis(*self._candidates(pairs[fingerprint]))
+            ):
                 self._backlog[fingerprint] = None
             else:
                 self._backlog.pop(fingerprint, None)

@@ -3,16 +3,20 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from certstore.directory import HEAD, RETRY_SLOW, RETRY_SLOW_AT_MOST, DirectoryScanner, Scan
+from certstore.directory import DirectoryScanner
 from certstore.errors import FileRejected, RejectReason
+from certstore.file_reader import HEAD
 from certstore.file_state import UNSETTLED, FileState
 from certstore.load import MAX_FILE_SIZE, FileContent, parse_file
+from certstore.scan import Scan
+from certstore.slow_files import RETRY_SLOW, RETRY_SLOW_AT_MOST
 from certstore.unlock import TIME_LIMIT, UnlockedFile
 from tests.support.openssl import openssl
 from tests.support.pki import Authority, Pair, certbot_lineage, self_signed
@@ -29,8 +33,8 @@ def renewed() -> Pair:
 
 
 def with_os(monkeypatch: pytest.MonkeyPatch, **functions: object) -> None:
-    """Let certstore.directory, and nobody else, see other functions of the operating system."""
-    monkeypatch.setattr("certstore.directory.os", SimpleNamespace(**(vars(os) | functions)))
+    """Let certstore.file_reader, and nobody else, see other functions of the operating system."""
+    monkeypatch.setattr("certstore.file_reader.os", SimpleNamespace(**(vars(os) | functions)))
 
 
 def settle(*paths: Path) -> None:
@@ -113,7 +117,7 @@ def test_a_file_written_a_moment_ago_is_read_again_although_its_signature_is_the
     path = tmp_path / "tls.crt"
     path.write_bytes(pair.certificate_pem)
     status = path.stat()
-    monkeypatch.setattr("certstore.directory.time.time_ns", lambda: status.st_mtime_ns + 1)
+    monkeypatch.setattr("certstore.file_reader.time.time_ns", lambda: status.st_mtime_ns + 1)
     scanner = DirectoryScanner([tmp_path])
     assert scanner.scan().files[str(path)].signature == UNSETTLED
     path.write_bytes(renewed.certificate_pem.ljust(len(pair.certificate_pem), b"\n"))
@@ -171,16 +175,23 @@ def test_a_file_that_vanishes_between_the_listing_and_the_look_is_gone_and_no_pr
     tmp_path: Path, pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     certificate, key = pair.write(tmp_path)
+    gone = {str(key): key}
 
-    def vanish(path: str) -> os.stat_result:
-        if path == str(key):
-            key.unlink()
-        return os.stat(path)  # noqa: PTH116 - what is patched takes a string
+    def vanishing(look: Callable[..., object]) -> Callable[..., object]:
+        def after(path: str, *arguments: object) -> object:
+            if path in gone:
+                gone.pop(path).unlink()
+            return look(path, *arguments)
 
-    with_os(monkeypatch, stat=vanish)
-    scan = DirectoryScanner([tmp_path]).scan()
-    assert list(scan.files) == [str(certificate)]
-    assert not rejected(scan)
+        return after
+
+    with_os(monkeypatch, stat=vanishing(os.stat), open=vanishing(os.open))
+    scanner = DirectoryScanner([tmp_path])
+    for scan in (scanner.scan(), scanner.scan()):
+        assert list(scan.files) == [str(certificate)]
+        assert not rejected(scan)
+        gone[str(certificate.with_suffix(".pem"))] = certificate.with_suffix(".pem")
+        certificate.with_suffix(".pem").write_bytes(pair.certificate_pem)
 
 
 def test_a_missing_directory_is_told_and_its_files_count_as_last_seen(tmp_path: Path, pair: Pair) -> None:
@@ -399,7 +410,7 @@ def test_a_panic_in_a_library_costs_the_file_and_nothing_else(
             raise Panic
         return parse_file(data)
 
-    monkeypatch.setattr("certstore.directory.parse_file", parse)
+    monkeypatch.setattr("certstore.file_reader.parse_file", parse)
     scan = DirectoryScanner([tmp_path]).scan()
     assert rejected(scan) == {"evil.pem": RejectReason.MALFORMED}
     assert leaves(scan, tmp_path) == {"tls.crt": [pair.fingerprint], "tls.key": []}

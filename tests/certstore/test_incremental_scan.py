@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from certstore.catalogue import Catalogue, Settings, Snapshot
-from certstore.directory import DirectoryScanner, Scan
+from certstore.directory import DirectoryScanner
+from certstore.scan import Scan
 from tests.support.pki import Authority, self_signed
 
 AUTHORITY = Authority.make()

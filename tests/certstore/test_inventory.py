@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from certstore.directory import Scan
 from certstore.errors import FileRejected, RejectReason
-from certstore.file_state import FileState, Rejection
+from certstore.file_state import Disproof, FileState, Rejection
 from certstore.inventory import GRACE, Inventory, problems
 from certstore.load import parse_file
+from certstore.scan import Scan
 from tests.support.pki import Authority, Pair, new_key, self_signed
 
 BROKEN = "-----BEGIN CERTIFICATE-----\nAAAA"
@@ -274,3 +274,16 @@ def test_whatever_happens_to_files_no_pair_is_mismatched_and_what_the_files_make
                 assert pair.fingerprint in served
         if not removed:
             assert served, "a pair that works was dropped without anything in its place"
+
+
+def test_content_that_turns_out_to_be_damaged_is_no_last_good(old: Pair) -> None:
+    directory = Directory(old=old.combined_pem)
+    assert directory.served == of(old)
+    held = directory._files["old"].content
+    assert held is not None
+    rejection = Rejection(RejectReason.MALFORMED, "is damaged")
+    rejected = {"old": FileState(b"as read", None, rejection)}
+    directory.inventory.update(
+        Scan(rejected, frozenset(), (), disproved=(Disproof("old", held, rejection),)), directory.now
+    )
+    assert directory.served == frozenset()

@@ -3,14 +3,16 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 
 import pytest
 
-from certstore.spread import WORTH_IT, spread
+from certstore.spread import BATCH, WORTH_IT, spread
 
 HERE = os.getpid()
+Work = Callable[[Sequence[str]], list[list[str]]]
 
 
 @pytest.fixture(autouse=True)
@@ -33,15 +35,54 @@ def with_process(share: Sequence[str]) -> list[list[str]]:
     return [[item, str(os.getpid())] for item in share]
 
 
-def in_spread(given: Sequence[str], work: object = with_process) -> list[list[str]]:
-    return spread(given, work, lambda done: json.dumps(done).encode(), json.loads)  # type: ignore[arg-type]  # a test's
+def in_spread(given: Sequence[str], work: Work = with_process) -> list[list[str]]:
+    """The results in the order of the items, as far as batches say so."""
+    done: dict[str, list[str]] = {}
+    for batch, results in spread(given, work, lambda done: json.dumps(done).encode(), json.loads):
+        assert done.keys().isdisjoint(batch)
+        done.update(zip(batch, results, strict=True))
+    return [done[item] for item in given]
 
 
-@pytest.mark.parametrize("count", [WORTH_IT, WORTH_IT + 1, WORTH_IT + 2])
-def test_results_come_in_the_order_of_the_items_from_several_processes(count: int) -> None:
-    done = in_spread(items(count))
+def slowly(share: Sequence[str]) -> list[list[str]]:
+    """As with_process, and long enough for everybody to get some."""
+    time.sleep(0.05)
+    return with_process(share)
+
+
+@pytest.mark.parametrize("count", [3 * BATCH, 3 * BATCH + 1, 10 * BATCH - 1])
+def test_results_come_with_their_items_from_several_processes(count: int) -> None:
+    done = in_spread(items(count), slowly)
     assert [item for item, _ in done] == items(count)
     assert len({process for _, process in done}) == 3
+
+
+def test_who_has_other_work_leaves_the_rest_to_the_others() -> None:
+    by_whom = []
+    for _, results in spread(items(12 * BATCH), with_process, lambda done: json.dumps(done).encode(), json.loads):
+        by_whom.append(results[0][1])
+        while str(HERE) in by_whom and os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
+            time.sleep(0.01)  # until a child has found nothing left to take
+    assert by_whom.count(str(HERE)) == 1
+
+
+def test_there_are_never_more_batches_than_their_queue_has_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("certstore.spread.BATCH", 1)
+    monkeypatch.setattr("certstore.spread.MOST_BATCHES", 7)
+    given = items(WORTH_IT)
+    batches = [
+        len(batch) for batch, _ in spread(given, with_process, lambda done: json.dumps(done).encode(), json.loads)
+    ]
+    assert len(batches) <= 7
+    assert sum(batches) == WORTH_IT
+
+
+def test_who_loses_interest_leaves_no_process_behind() -> None:
+    batches = spread(items(50 * BATCH), slowly, lambda done: json.dumps(done).encode(), json.loads)
+    next(batches)
+    batches.close()  # type: ignore[attr-defined]  # what a for loop that is left does
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
 
 
 @pytest.mark.parametrize("count", [0, 1, WORTH_IT - 1])
@@ -60,15 +101,13 @@ def test_beside_another_thread_nothing_is_forked() -> None:
         thread.join()
 
 
-def test_the_share_of_a_child_that_fails_is_worked_on_here() -> None:
+def test_what_a_child_that_fails_had_begun_is_worked_on_here() -> None:
     def work(share: Sequence[str]) -> list[list[str]]:
-        if os.getpid() != HERE and "1" in share:
+        if os.getpid() != HERE:
             raise MemoryError
-        return with_process(share)
+        return slowly(share)
 
-    done = in_spread(items(WORTH_IT), work)
-    assert [item for item, _ in done] == items(WORTH_IT)
-    assert len({process for _, process in done}) == 2
+    assert in_spread(items(6 * BATCH), work) == [[item, str(HERE)] for item in items(6 * BATCH)]
 
 
 def test_a_system_without_room_for_a_process_is_no_failure(system: SimpleNamespace) -> None:
