@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from certstore.errors import FileRejected, RejectReason
-from certstore.file_state import Disproof, FileState, Rejection
+from certstore.file_state import FileState, Rejection
 from certstore.inventory import GRACE, Inventory, problems
 from certstore.load import parse_file
 from certstore.scan import Scan
@@ -283,7 +283,5 @@ def test_content_that_turns_out_to_be_damaged_is_no_last_good(old: Pair) -> None
     assert held is not None
     rejection = Rejection(RejectReason.MALFORMED, "is damaged")
     rejected = {"old": FileState(b"as read", None, rejection)}
-    directory.inventory.update(
-        Scan(rejected, frozenset(), (), disproved=(Disproof("old", held, rejection),)), directory.now
-    )
+    directory.inventory.update(Scan(rejected, frozenset(), (), disproved=(("old", held, rejection),)), directory.now)
     assert directory.served == frozenset()
