@@ -66,6 +66,8 @@ def read_file(
 def _read_settled(path: str, *, whatever: bool) -> tuple[Signature, bytes]:
     """The content of a regular file and the signature it had while it was read.
 
+    Nothing else is opened, not even to look: to open a device may be to start it.
+
     Unless `whatever` is wanted, only the HEAD of a file that does not begin like one of ours.
 
     Opened without blocking, so that a FIFO or device dropped into the directory holds nobody up. The signature is
@@ -73,11 +75,11 @@ def _read_settled(path: str, *, whatever: bool) -> tuple[Signature, bytes]:
     ticks of the kernel's clock, so a file written a moment ago may change once more without its signature showing it:
     such a file counts as unsettled.
     """
+    _insist_on_a_file(os.stat(path))  # noqa: PTH116 - as in look_at
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     try:
         status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise FileRejected(_NOT_A_FILE.reason, _NOT_A_FILE.message)
+        _insist_on_a_file(status)
         settled = abs(time.time_ns() - status.st_mtime_ns) > TICK_NS  # also for a time to come, which is no moment ago
         signature = _signature(status) if settled else UNSETTLED
         head = os.read(descriptor, HEAD)
@@ -98,6 +100,11 @@ def _read_settled(path: str, *, whatever: bool) -> tuple[Signature, bytes]:
         return signature, b"".join(chunks)
     finally:
         os.close(descriptor)
+
+
+def _insist_on_a_file(status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise FileRejected(_NOT_A_FILE.reason, _NOT_A_FILE.message)
 
 
 def _signature(status: os.stat_result) -> Signature:

@@ -33,6 +33,7 @@ from certstore.messages import (
     parts,
     to_keeper,
 )
+from certstore.subscriber import Subscriber
 from certstore.watch import Watcher
 
 log = logging.getLogger("snigate.keeper")
@@ -47,39 +48,6 @@ FIRST_CATCH_UP = 5.0  # seconds that the second scan, and what is left to verify
 SOON = 0.02  # seconds
 SWITCH_INTERVAL = 0.0005  # seconds a thread that parses may hold up the loop, which has subscribers to serve
 REPORTED = 4 << 20  # characters of problems, and of waiting files, in a report
-MAX_BEHIND = 128 << 20  # bytes a subscriber may leave unread
-
-
-class _Subscriber:
-    """One connected worker or control process."""
-
-    def __init__(self, hello: Hello, writer: asyncio.StreamWriter) -> None:
-        self.hello = hello
-        self.state = ReplicaState(hello.number, hello.pid, 0, 0, "")
-        self._writer = writer
-        self._later: list[bytes] | None = []  # what is said until it has been sent everything
-
-    async def catch_up(self, messages: Iterable[bytes]) -> None:
-        """Send everything, no faster than it is read, and then what was said meanwhile."""
-        self._later = []
-        for message in messages:
-            self._writer.write(message)
-            await self._writer.drain()
-        later, self._later = self._later or [], None
-        for message in later:
-            self.send(message)
-
-    def send(self, message: bytes) -> None:
-        """Send what is new."""
-        transport = self._writer.transport
-        behind = transport.get_write_buffer_size() + sum(map(len, self._later or ()))
-        if behind + len(message) > MAX_BEHIND:
-            log.warning("%s %d does not read; it is disconnected", self.hello.role, self.hello.number)
-            transport.abort()
-        elif self._later is not None:
-            self._later.append(message)
-        else:
-            self._writer.write(message)
 
 
 class Keeper:
@@ -109,7 +77,7 @@ class Keeper:
         self._not_before = 0.0  # by the monotonic clock
         self._swapped_at = 0.0
         self._swaps = {"applied": 0, "rejected": 0}
-        self._subscribers: set[_Subscriber] = set()
+        self._subscribers: set[Subscriber] = set()
 
     async def run(self) -> None:
         """Publish, listen, and keep both up for ever."""
@@ -238,13 +206,13 @@ class Keeper:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One subscriber's connection: everything at first, then what changes; it says what it has taken in."""
-        subscriber: _Subscriber | None = None
+        subscriber: Subscriber | None = None
         try:
             async with asyncio.timeout(5):
                 hello = await to_keeper(reader)
             if not isinstance(hello, Hello):
                 return
-            subscriber = _Subscriber(hello, writer)
+            subscriber = Subscriber(hello, writer)
             self._subscribers.add(subscriber)
             if hello.role == "control":  # nobody's connection waits for it
                 await self._caught_up("worker")

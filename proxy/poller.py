@@ -65,11 +65,6 @@ class Poller:
         self._epoll = select.epoll()
         loop.add_reader(self._epoll.fileno(), self._dispatch)
 
-    def close(self) -> None:
-        """Watch nothing any more."""
-        self._loop.remove_reader(self._epoll.fileno())
-        self._epoll.close()
-
     def add_reader(self, fd: int, callback: Callback) -> None:
         """See Loop."""
         readers = self._readers

@@ -171,6 +171,15 @@ def test_what_is_no_regular_file_is_told_and_holds_nobody_up(tmp_path: Path) -> 
     }
 
 
+def test_what_is_no_regular_file_is_never_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkfifo(tmp_path / "fifo.pem")
+    (tmp_path / "device.pem").symlink_to("/dev/zero")
+    with_os(monkeypatch, open=lambda path, *_: pytest.fail(f"{path} was opened"))
+    scanner = DirectoryScanner([tmp_path])
+    for scan in (scanner.scan(), scanner.scan()):
+        assert set(rejected(scan).values()) == {RejectReason.NOT_A_FILE}
+
+
 def test_a_file_that_vanishes_between_the_listing_and_the_look_is_gone_and_no_problem(
     tmp_path: Path, pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,8 +15,8 @@ import pytest
 
 from certstore.catalogue import Catalogue, Settings, Snapshot
 from certstore.certificate import Certificate
-from certstore.keeper import Keeper
-from certstore.messages import Change, Hello, Report, Role, frame, from_keeper
+from certstore.keeper import SOON, Keeper
+from certstore.messages import Applied, Change, Hello, Report, Role, frame, from_keeper
 from certstore.replica import Replica
 from certstore.trust import TrustStore
 from tests.support.pki import Pair, put, self_signed
@@ -180,6 +180,48 @@ def test_the_first_message_to_control_is_the_state_and_the_second_a_report(tmp_p
             assert isinstance(await from_keeper(reader), Change)
             assert isinstance(await from_keeper(reader), Report)
             writer.close()
+
+    asyncio.run(scenario())
+
+
+def test_control_is_sent_the_state_when_the_workers_have_taken_it_in(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with running(tmp_path) as kept:
+            worker, said_by_worker = await asyncio.open_unix_connection(str(kept.path))
+            said_by_worker.write(frame(Hello("worker", 0, 1)))
+            state = await from_keeper(worker)
+            assert isinstance(state, Change)
+            control, said_by_control = await asyncio.open_unix_connection(str(kept.path))
+            said_by_control.write(frame(Hello("control", 0, 2)))
+            answer = asyncio.ensure_future(from_keeper(control))
+            await asyncio.sleep(5 * SOON)
+            assert not answer.done()
+            said_by_worker.write(frame(Applied(state.number, len(state.put), "")))
+            assert isinstance(await answer, Change)
+            report = await from_keeper(control)
+            assert isinstance(report, Report)
+            assert [one.change for one in report.replicas] == [state.number]
+            said_by_worker.close()
+            said_by_control.close()
+
+    asyncio.run(scenario())
+
+
+def test_control_does_not_wait_for_ever_for_a_worker_that_says_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("certstore.keeper.FIRST_CATCH_UP", 3 * SOON)
+
+    async def scenario() -> None:
+        async with running(tmp_path) as kept:
+            worker, said_by_worker = await asyncio.open_unix_connection(str(kept.path))
+            said_by_worker.write(frame(Hello("worker", 0, 1)))
+            assert isinstance(await from_keeper(worker), Change)
+            control, said_by_control = await asyncio.open_unix_connection(str(kept.path))
+            said_by_control.write(frame(Hello("control", 0, 2)))
+            assert isinstance(await from_keeper(control), Change)
+            said_by_worker.close()
+            said_by_control.close()
 
     asyncio.run(scenario())
 

@@ -4,7 +4,6 @@ import asyncio
 import os
 import socket
 from functools import partial
-from pathlib import Path
 
 import pytest
 import uvloop
@@ -34,11 +33,6 @@ class Watched:
         self.poller.remove_writer(self.fd)
         self.socket.close()
         self.peer.close()
-
-
-def descriptors() -> int:
-    """How many this process has open."""
-    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 async def passed() -> None:
@@ -210,17 +204,3 @@ async def test_more_than_are_told_of_at_once_are_all_told() -> None:
     assert len(heard) == len(many)
     for one in many:
         one.close()
-
-
-@in_loop
-async def test_closed_it_watches_nothing_and_gives_its_descriptor_back() -> None:
-    before = descriptors()
-    poller = Poller(asyncio.get_running_loop())
-    one = Watched(poller, [])
-    poller.add_reader(one.fd, pytest.fail)
-    poller.close()
-    one.peer.send(b"a")
-    await passed()
-    one.socket.close()
-    one.peer.close()
-    assert descriptors() == before
