@@ -1,8 +1,8 @@
 """Which of very many sockets are ready: the event loop, with one epoll descriptor for all connections of a worker.
 
-To watch a socket costs asyncio's loops an object, a context and seven system calls, and as much to let it go, which is
-what a connection does twice. Here it is a system call and a place in a dictionary, as in servers written in C. The loop
-itself watches the epoll descriptor alone; its timers are used as they are.
+To watch a socket and to let it go costs uvloop an object of 0.4 KB and eight system calls, and a connection has two.
+Here it is two system calls and a place in a dictionary. The loop itself watches the epoll descriptor alone; its timers
+are used as they are.
 """
 
 from __future__ import annotations
