@@ -131,6 +131,14 @@ def prove_certificate(certificate: Certificate) -> None:
         raise _malformed() from None
 
 
+def public_key_digest(data: bytes) -> bytes:
+    """SHA-256 of a certificate's SubjectPublicKeyInfo as its DER has it, which is what TLSA records and pins hold.
+
+    For a certificate that was accepted before; raises DerError for anything else.
+    """
+    return hashlib.sha256(_parts(data)[3]).digest()
+
+
 def is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     """Whether the issuer's name is the one the certificate gives, and the issuer's key signed it."""
     try:

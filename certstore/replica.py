@@ -47,6 +47,9 @@ class Replica:
     def __init__(self, order: Order = "kerio", clock: Callable[[], float] = time.time) -> None:
         self.index = Index()
         self.selector = Selector(self.index, order, clock)
+        self.order: Order = order
+        self._selectors = [self.selector]
+        self._default: tuple[str | None, CertifiedKey | None] = None, None
         self.change = 0
         self.report: Report | None = None
         self.ready = asyncio.Event()
@@ -66,6 +69,11 @@ class Replica:
         """Let `follower` know of every change from now on."""
         self._followers.append(follower)
 
+    def keep_up(self, selector: Selector) -> None:
+        """Let another selector over this index know of every change, as `selector` does."""
+        selector.set_default(*self._default)
+        self._selectors.append(selector)
+
     async def take_in(self, part: Change) -> bool:
         """Collect one part of a change; with the last part, apply the change. True when a change was completed."""
         held = self.index.certificates
@@ -83,7 +91,9 @@ class Replica:
             retire += [one for one in fingerprints if one in held and one not in named]
             await asyncio.sleep(0)
         await self._apply(put.values(), retire)
-        self.selector.set_default(part.default_name, part.made)
+        self._default = part.default_name, part.made
+        for selector in self._selectors:
+            selector.set_default(*self._default)
         self.change = part.number
         self.ready.set()
         return True
@@ -100,10 +110,12 @@ class Replica:
                 self._mixed ^= _mark(held[fingerprint])
             await asyncio.sleep(0)
         for names in self.index.apply(put, retire):
-            self.selector.forget(names)
+            for selector in self._selectors:
+                selector.forget(names)
             await asyncio.sleep(0)
         for fingerprints in batches(chain((one.fingerprint for one in put), retire)):
-            self.selector.regard(fingerprints)
+            for selector in self._selectors:
+                selector.regard(fingerprints)
             for follower in self._followers:
                 follower.replaced(fingerprints)
             await asyncio.sleep(0)

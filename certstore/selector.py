@@ -4,6 +4,9 @@ A ranking is cached per name that certificates carry, never per name that a clie
 host names under a wildcard adds nothing to the cache, since they all share the wildcard's ranking. A cached ranking
 holds until the next notBefore or notAfter of its candidates or their chains, so the clock alone re-ranks, and as long
 as the index has the very same candidates, so a change re-ranks what it touches and nothing else.
+
+A listener with a default certificate or pins of its own has a selector of its own over the same index; what it prefers
+is part of its rankings, so that choosing costs there what it costs everywhere.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from certstore.certified_key import CertifiedKey
 from certstore.index import Index
 from certstore.key_types import KeyTypes, of_key_type
 from certstore.names import wildcard_of
+from certstore.preference import NO_PREFERENCE, Preference
 from certstore.ranking import Level, Order, level, next_change, rank, reason
 
 ALL = int(KeyTypes.ALL)
@@ -49,19 +53,35 @@ class _Ranking(NamedTuple):
     covering: tuple[CertifiedKey, ...] = ()  # ...and what the wildcard added
 
 
+class _Default(NamedTuple):
+    """The default certificates' ranking, and the two that it was made from: everybody's default and the listener's."""
+
+    ranking: _Ranking
+    named: _Ranking | None
+    own: _Ranking | None
+
+
 class Selector:
     """Ranks the certificates of an index for host names, in one of the two orders.
 
-    `clock` gives Unix seconds. Call `forget` with the names that a change of the index replaced, and `set_default`
-    when the default certificate's host name or the certificate made at first start changes.
+    `clock` gives Unix seconds; `preference` is for the selector of one listener that has a default or pins of its own.
+    Call `forget` with the names that a change of the index replaced, and `set_default` when the default certificate's
+    host name or the certificate made at first start changes.
     """
 
-    def __init__(self, index: Index, order: Order = "kerio", clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        index: Index,
+        order: Order = "kerio",
+        clock: Callable[[], float] = time.time,
+        preference: Preference = NO_PREFERENCE,
+    ) -> None:
         self._index = index
         self._order: Order = order
         self._clock = clock
+        self._preference = preference
         self._rankings: dict[str, _Ranking] = {}
-        self._default_ranking: tuple[_Ranking | None, _Ranking] | None = None  # and the named one that it was made from
+        self._default_ranking: _Default | None = None
         self._disregarded: set[str] = set()
         self._default_name: str | None = None
         self._made: CertifiedKey | None = None
@@ -123,9 +143,13 @@ class Selector:
         now = self._clock()
         key = self._key(host, local_address)
         ranked = self._ranking(key, now).selections if key is not None else ()
+        default = self._default(now).selections
         return [
-            *(Candidate(one, f"matches {one.matched}; {reason(one.certificate, now)}") for one in ranked),
-            *(Candidate(one, self._why_default(one, now)) for one in self._default(now).selections),
+            *(
+                Candidate(one, f"{self._why_here(one, ranked)}matches {one.matched}; {reason(one.certificate, now)}")
+                for one in ranked
+            ),
+            *(Candidate(one, self._why_here(one, default) + self._why_default(one, now)) for one in default),
         ]
 
     def _key(self, host: str | None, local_address: str | None) -> str | None:
@@ -161,7 +185,13 @@ class Selector:
         candidates = [(one, key.removeprefix("ip:")) for one in exact]
         candidates += ((one, wildcard) for one in covering if one.fingerprint not in carried)
         usable = [pair for pair in candidates if pair[0].fingerprint not in self._disregarded]
-        ordered = sorted(usable, key=lambda pair: rank(pair[0], pair[1].startswith("*."), now, self._order))
+        ordered = sorted(
+            usable,
+            key=lambda pair: (
+                self._preference.passes_over(pair[0]),
+                rank(pair[0], pair[1].startswith("*."), now, self._order),
+            ),
+        )
         return _Ranking(
             tuple(
                 Selection(one, level(one, matched.startswith("*."), now), matched, int(of_key_type(one.key_type)))
@@ -177,21 +207,45 @@ class Selector:
     def _default(self, now: float) -> _Ranking:
         key = self._key(self._default_name, None)
         named = self._ranking(key, now) if key is not None else None
-        if self._default_ranking is not None and self._default_ranking[0] is named:
-            return self._default_ranking[1]
-        chosen: tuple[Selection, ...] = ()
-        until = math.inf
-        if named is not None:
-            chosen, until = tuple(one._replace(level=Level.DEFAULT) for one in named.selections), named.until
+        own = self._own_default(now) if self._preference.default is not None else None
+        made_before = self._default_ranking
+        if made_before is not None and made_before.named is named and made_before.own is own:
+            return made_before.ranking
+        found: dict[str, Selection] = {}
+        for ranking in (own, named):
+            for one in ranking.selections if ranking is not None else ():
+                found.setdefault(one.certificate.fingerprint, one._replace(level=Level.DEFAULT))
         if self._made is not None and self._made.fingerprint not in self._disregarded:
-            chosen += (Selection(self._made, Level.DEFAULT, "", int(of_key_type(self._made.key_type))),)
-        ranking = _Ranking(chosen, now, until)
-        self._default_ranking = named, ranking
-        return ranking
+            made = Selection(self._made, Level.DEFAULT, "", int(of_key_type(self._made.key_type)))
+            found.setdefault(self._made.fingerprint, made)
+        chosen = tuple(sorted(found.values(), key=lambda one: self._preference.passes_over(one.certificate)))
+        until = min((one.until for one in (own, named) if one is not None), default=math.inf)
+        self._default_ranking = _Default(_Ranking(chosen, now, until), named, own)
+        return self._default_ranking.ranking
+
+    def _own_default(self, now: float) -> _Ranking | None:
+        key = self._key(self._preference.default, None)
+        return self._ranking(key, now) if key is not None else None
 
     def _why_default(self, selection: Selection, now: float) -> str:
-        whose = f"default = {self._default_name}" if selection.matched else "made at first start"
+        own = self._preference.default
+        if not selection.matched:
+            whose = "made at first start"
+        elif own is not None and selection.matched in (own, wildcard_of(own)):
+            whose = f"the listener's default = {own}"
+        else:
+            whose = f"default = {self._default_name}"
         return f"the default certificate ({whose}); {reason(selection.certificate, now)}"
+
+    def _why_here(self, selection: Selection, among: Iterable[Selection]) -> str:
+        """What the listener's pins have to do with a candidate's place, as the beginning of a reason."""
+        if not self._preference.pins:
+            return ""
+        if self._preference.is_pinned(selection.certificate):
+            return "has a pinned key; "
+        if any(self._preference.is_pinned(one.certificate) for one in among):
+            return "passed over, since its key is not pinned; "
+        return "its key is not pinned, but neither is any other's; "
 
 
 def _wildcard_over(key: str) -> str:

@@ -16,7 +16,7 @@ from config.words import quoted, suggestion
 
 Findings = Iterator[tuple[KeyPath, str]]
 
-_NOT_OF_REDIRECTS = ("tls", "alpn", "strict_sni", "backend", "routes")
+_NOT_OF_REDIRECTS = ("tls", "alpn", "strict_sni", "default", "pin", "backend", "routes")
 _ONLY_OF_REDIRECTS = ("redirect_port", "acme_webroot", "acme_backend")
 _RELAY_DANGER = (
     "behind a proxy a mail server takes every stranger for a local client and relays mail for them, unless it is told "
@@ -40,6 +40,7 @@ def inconsistencies(config: Config) -> Findings:
         yield from _idle_backend_keys(backend, ("backends", name))
     for index, listener in enumerate(config.listeners):
         yield from _hosts_given_twice(listener, ("listeners", index, "routes"))
+        yield from _idle_default(listener, ("listeners", index))
         for place, route in enumerate(listener.routes):
             yield from _idle_keys(listener, route, ("listeners", index, "routes", place))
             yield from _twice_encrypted(config, listener, route, ("listeners", index, "routes", place))
@@ -201,6 +202,14 @@ def _hosts_given_twice(listener: ListenerConfig, path: KeyPath) -> Findings:
                 where = "twice in this route" if rival == place else f"also in routes[{rival}] of this listener"
                 yield (*path, place, "hosts"), f"{quoted(host)} is {where}; keep it in one place"
             earlier.append((place, route))
+
+
+def _idle_default(listener: ListenerConfig, path: KeyPath) -> Findings:
+    if listener.default is not None and listener.strict_sni and not listener.redirects:
+        yield (
+            (*path, "default"),
+            "has no effect with strict_sni = true, which refuses whom the default certificate is for; leave one out",
+        )
 
 
 def _idle_keys(listener: ListenerConfig, route: RouteConfig, path: KeyPath) -> Findings:

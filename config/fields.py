@@ -32,6 +32,8 @@ _QUIC_ALPN = re.compile(r"h3(-[A-Za-z0-9]+)?")
 _MAX_COUNT = 1_000_000_000
 _MAX_PORT = 65535
 _PIN_SIZE = 32  # bytes of a SHA-256
+_BASE64_PIN_LENGTH = 44
+_HEX_PIN = re.compile(r"[0-9A-Fa-f]{64}")
 _REQUEST_PATH = re.compile(r"/[!-~]{0,2000}")  # RFC 9112 section 3.2.1: visible ASCII
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -145,16 +147,20 @@ def _alpn(value: object) -> str:
 
 
 def _pin(value: object) -> str:
+    """The digest in base64. "sha256/" may go before it, or "sha256//" as curl writes it; so may all be hexadecimal."""
     text = _text(value, "a public key pin")
+    digits = text.removeprefix("sha256/")
+    if len(digits) == _BASE64_PIN_LENGTH + 1 and digits != text:  # base64 itself may begin with "/"
+        digits = digits.removeprefix("/")
     try:
-        size = len(base64.b64decode(text, validate=True))
+        digest = bytes.fromhex(digits) if _HEX_PIN.fullmatch(digits) else base64.b64decode(digits, validate=True)
     except (binascii.Error, ValueError):
-        size = 0
-    if size != _PIN_SIZE:
+        digest = b""
+    if len(digest) != _PIN_SIZE:
         raise ValueError(
             f"{quoted(text)} is not a pin; write the SHA-256 of the public key in base64, as 'snigate certs show' does"
         )
-    return text
+    return base64.b64encode(digest).decode()
 
 
 def _request_path(value: object) -> str:

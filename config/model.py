@@ -171,7 +171,8 @@ class ListenerConfig(Table):
     """[[listeners]]: addresses to accept on, and where the connections go.
 
     `backend` is a key of `Config.backends` or WELCOME; None on an http-redirect listener, and only there. An absent
-    `alpn` is the mail protocol's registered name, and empty (the extension is ignored) for the others.
+    `alpn` is the mail protocol's registered name, and empty (the extension is ignored) for the others. `default` None:
+    that of [certificates].
     """
 
     name: Name = Field(examples=["web"])
@@ -181,6 +182,9 @@ class ListenerConfig(Table):
     accept_proxy_from: tuple[NetworkField, ...] = ()
     alpn: tuple[AlpnName, ...] = Field(default_factory=_registered_alpn)
     strict_sni: Flag = False
+    require_tls: Flag = True
+    default: Host | None = None
+    pin: tuple[Pin, ...] = ()
     backend: BackendReference | None = Field(default=None, validate_default=True, examples=["127.0.0.1:8080"])
     redirect_port: Port = 443
     acme_webroot: AbsolutePath | None = None
@@ -198,6 +202,11 @@ class ListenerConfig(Table):
     def redirects(self) -> bool:
         """Whether the listener speaks plain HTTP and sends every client on to https: it has no backend."""
         return self.protocol == HTTP_REDIRECT
+
+    @property
+    def lets_plain_text_through(self) -> bool:
+        """Whether what a client says without TLS reaches a backend. Sending it on to https is no such thing."""
+        return self.tls == "starttls" and not self.require_tls
 
     @property
     def is_mail(self) -> bool:

@@ -35,6 +35,7 @@ from proxy.health import HealthChecks
 from proxy.leg import shared_buffer
 from proxy.limits import Limits
 from proxy.listener import Listener
+from proxy.listener_selector import selector_of
 from proxy.metrics import BackendMetrics, Metrics
 from proxy.policy import Policy
 from proxy.poller import Poller
@@ -177,7 +178,7 @@ class _Worker:
                 handshake_timeout=server.handshake_timeout,
                 idle_timeout=self._config.idle_timeout_of(listener),
                 routes=self._generation.routes[listener.name],
-                selector=self._replica.selector,
+                selector=selector_of(listener, self._replica),
                 fronts=self._generation.fronts,
                 contexts=self._contexts,
                 backends=backends,
