@@ -27,6 +27,7 @@ class Candidate(msgspec.Struct, frozen=True):
     not_before: str
     not_after: str
     paths: tuple[str, ...]
+    pinned: bool = False  # has one of the public keys that the listener asked about is pinned to
 
 
 class Explanation(msgspec.Struct, frozen=True):
@@ -38,13 +39,14 @@ class Explanation(msgspec.Struct, frozen=True):
     covered: bool  # whether some certificate carries the name or address; where none does, the default is served
     served: str | None  # fingerprint of the candidate served to a client that can use every key type
     candidates: tuple[Candidate, ...]
+    listener: str | None = None  # whose default and pins were taken into account; null: none's
 
 
 class Host(msgspec.Struct, frozen=True):
     """A host name of the configuration, and what serves it."""
 
     host: str
-    listeners: tuple[str, ...]  # listeners with a route for it; empty for the default's name
+    listeners: tuple[str, ...]  # listeners with a route for it, or whose own default it is
     is_default: bool
     covered: bool
     served: Candidate | None
@@ -86,7 +88,11 @@ class Certificate(msgspec.Struct, frozen=True):
     trusted: bool
     trusted_until: str | None  # null: no chain to a trusted root
     spki: str  # SHA-256 of the public key (SubjectPublicKeyInfo), hexadecimal
+    pin_sha256: str  # the same in base64, as `pin` and `tls_pin` take it, and curl behind "sha256//"
+    tlsa: str  # the data of a TLSA record with usage 3, selector 1, matching type 1 (RFC 6698)
+    tlsa_records: tuple[str, ...]  # whole records, for its names at the ports of SMTP listeners
     chain_length: int  # intermediates sent with it
+    chain: tuple[str, ...]  # their subjects (RFC 4514), in the order in which they are sent
     paths: tuple[str, ...]
     is_default: bool
     serves: tuple[Selected, ...]
@@ -128,6 +134,10 @@ class Listener(msgspec.Struct, frozen=True):
     addresses: tuple[str, ...]
     protocol: str
     backend: str
+    tls: str  # "implicit" or "starttls"; "none" where clients are only sent on to https
+    plain_text: bool  # whether what clients say without TLS reaches the backend
+    default: str | None = None  # its own default's host name
+    pins: tuple[str, ...] = ()  # in base64
 
 
 class Store(msgspec.Struct, frozen=True):

@@ -26,12 +26,13 @@ from starlette.types import ASGIApp
 
 from admin import openapi
 from admin.collector import ControlCollector
-from admin.explanation import asked
+from admin.explanation import UnknownListenerError, asked, listener_named
 from admin.guard import Guard
 from admin.page import page
 from admin.problem_details import on_exception, on_http_exception, problem
 from admin.reloads import Reloads
 from admin.state import RELOAD
+from admin.text import plain
 from admin.view import READY, View
 from certstore.names import InvalidName
 
@@ -74,7 +75,14 @@ class Endpoints:
             about = asked(given[0])
         except InvalidName as error:
             return problem(400, f"{error}; give a host name, as in ?host=www.example.com")
-        return _answer(self._view.explain(about))
+        names = request.query_params.getlist("listener")
+        if len(names) > 1:
+            return problem(400, "give one listener at most, as in ?host=mx.example.com&listener=mx")
+        try:
+            listener = listener_named(self._view.config, names[0]) if names else None
+        except UnknownListenerError as error:
+            return problem(400, plain(str(error)))
+        return _answer(self._view.explain(about, listener))
 
     async def status(self, request: Request) -> Response:
         """How the processes and the store are."""

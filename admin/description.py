@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import warnings
 from collections.abc import Iterator
 from functools import lru_cache
@@ -10,12 +11,14 @@ from typing import NamedTuple
 from cryptography import x509
 
 from admin import answers
+from admin.dane import tlsa, tlsa_records
 from admin.text import iso, iso_or_none, plain
-from certstore.certificate import parse, read_certificate
+from certstore.certificate import parse, public_key_digest, read_certificate
 from certstore.certified_key import CertifiedKey
 from certstore.key_types import of_key_type
 from certstore.ranking import Standing, reason, standing
 from certstore.selector import Selector
+from config.model import Config
 
 DAY = 86400.0
 MAX_CACHED = 2048  # bytes of a certificate whose identity is kept for the next who asks
@@ -50,11 +53,13 @@ def _identity(der: bytes) -> Identity:
         _name(parsed, "subject"),
         _name(parsed, "issuer"),
         f"{parsed.serial_number:x}",
-        read.spki,
+        public_key_digest(der),
     )
 
 
-def describe(one: CertifiedKey, selector: Selector, now: float, *, is_default: bool) -> answers.Certificate:
+def describe(
+    one: CertifiedKey, selector: Selector, now: float, config: Config, *, is_default: bool
+) -> answers.Certificate:
     """Everything about a certificate at `now` (Unix seconds); `selector` tells what it serves."""
     known = identity(one.leaf)
     return answers.Certificate(
@@ -74,7 +79,11 @@ def describe(one: CertifiedKey, selector: Selector, now: float, *, is_default: b
         trusted=one.is_trusted(now),
         trusted_until=iso_or_none(one.trusted_until),
         spki=known.spki.hex(),
+        pin_sha256=base64.b64encode(known.spki).decode(),
+        tlsa=tlsa(one),
+        tlsa_records=tlsa_records(one, config),
         chain_length=len(one.chain),
+        chain=tuple(identity(link).subject for link in one.chain),
         paths=tuple(map(plain, one.paths)),
         is_default=is_default,
         serves=tuple(selected_for(one, selector)),

@@ -10,11 +10,18 @@ from typing import NamedTuple
 from admin import answers
 from admin.text import iso, plain
 from certstore.names import InvalidName, canonical_pattern, shown
+from certstore.preference import Preference
 from certstore.ranking import Level, Order
 from certstore.selector import Candidate, Selector
-from config.model import Config
+from config.model import Config, ListenerConfig
+from config.words import quoted, suggestion
+from proxy.listener_selector import preference_of
 
 _URL = re.compile(r".*/.*|(\[.*\]|[^:]*):[0-9]*", re.DOTALL)  # with a scheme or path, or a host with a port
+
+
+class UnknownListenerError(ValueError):
+    """No certificate is chosen on a listener of this name; says what to do."""
 
 
 class Asked(NamedTuple):
@@ -40,16 +47,32 @@ def asked(text: str) -> Asked:
     return Asked(canonical_pattern(text))
 
 
-def explain(selector: Selector, about: Asked, order: Order) -> answers.Explanation:
-    """Every candidate for a client that does so."""
+def listener_named(config: Config, name: str) -> ListenerConfig:
+    """The listener of this name; raises UnknownListenerError, also where it has no TLS."""
+    found = next((one for one in config.listeners if one.name == name), None)
+    if found is None:
+        known = [one.name for one in config.listeners if not one.redirects]
+        hint = suggestion(name, known) or f"; there are: {', '.join(known) or 'none'}"
+        raise UnknownListenerError(f"there is no listener {quoted(name)}{hint}")
+    if found.redirects:
+        raise UnknownListenerError(f"listener {quoted(name)} speaks plain HTTP and serves no certificate")
+    return found
+
+
+def explain(
+    selector: Selector, about: Asked, order: Order, listener: ListenerConfig | None = None
+) -> answers.Explanation:
+    """Every candidate for a client that does so; `selector` is the listener's, where one is given."""
     candidates = selector.explain(about.host, about.address)
+    preference = preference_of(listener) if listener is not None else None
     return answers.Explanation(
         host=about.host,
         address=about.address,
         order=order,
         covered=any(one.selection.level is not Level.DEFAULT for one in candidates),
         served=candidates[0].selection.certificate.fingerprint if candidates else None,
-        candidates=tuple(_candidates(candidates)),
+        candidates=tuple(_candidates(candidates, preference)),
+        listener=listener.name if listener is not None else None,
     )
 
 
@@ -62,15 +85,38 @@ def configured_hosts(config: Config) -> dict[str, tuple[str, ...]]:
     """Every host name and wildcard that the listeners' routes need a certificate for, with those listeners."""
     found: dict[str, dict[str, None]] = {}
     for listener in config.listeners:
-        for route in listener.routes:
-            for host in route.hosts if route.action == "terminate" else ():
-                found.setdefault(host, {})[listener.name] = None
+        for host in routed_hosts(listener):
+            found.setdefault(host, {})[listener.name] = None
     return {host: tuple(listeners) for host, listeners in found.items()}
 
 
-def explain_hosts(selector: Selector, config: Config, default: str | None) -> answers.Hosts:
-    """What serves each host name of the configuration; `default` is the default certificate's host name."""
-    listeners = configured_hosts(config)
+def routed_hosts(listener: ListenerConfig) -> tuple[str, ...]:
+    """Every host name and wildcard that one listener's routes need a certificate for."""
+    routes = (route for route in listener.routes if route.action == "terminate")
+    return tuple(dict.fromkeys(host for route in routes for host in route.hosts))
+
+
+def _known_hosts(listeners: Iterable[ListenerConfig]) -> dict[str, tuple[str, ...]]:
+    """The hosts of routes, then the listeners' own defaults, each with the listeners that name it."""
+    found: dict[str, dict[str, None]] = {}
+    every = tuple(listeners)
+    for listener in every:
+        for host in routed_hosts(listener):
+            found.setdefault(host, {})[listener.name] = None
+    for listener in every:
+        if listener.default is not None:
+            found.setdefault(listener.default, {})[listener.name] = None
+    return {host: tuple(names) for host, names in found.items()}
+
+
+def explain_hosts(
+    selector: Selector, config: Config, default: str | None, listener: ListenerConfig | None = None
+) -> answers.Hosts:
+    """What serves each host name of the configuration, or of one listener (`selector` is its own then).
+
+    `default` is the default certificate's host name.
+    """
+    listeners = _known_hosts(config.listeners if listener is None else (listener,))
     names = [*listeners, *([default] if default is not None and default not in listeners else [])]
     hosts = []
     for name in names:
@@ -87,7 +133,7 @@ def explain_hosts(selector: Selector, config: Config, default: str | None) -> an
     return answers.Hosts(config.certificates.order, tuple(hosts), best(selector, None))
 
 
-def _candidates(candidates: Iterable[Candidate]) -> Iterable[answers.Candidate]:
+def _candidates(candidates: Iterable[Candidate], preference: Preference | None = None) -> Iterable[answers.Candidate]:
     for rank, (selection, reason) in enumerate(candidates, 1):
         one = selection.certificate
         yield answers.Candidate(
@@ -103,4 +149,5 @@ def _candidates(candidates: Iterable[Candidate]) -> Iterable[answers.Candidate]:
             not_before=iso(one.not_before),
             not_after=iso(one.not_after),
             paths=tuple(map(plain, one.paths)),
+            pinned=preference is not None and preference.is_pinned(one),
         )

@@ -19,6 +19,13 @@ _HOST = {
     "description": "A host name in any spelling, or a wildcard; empty stands for a client that sends no server name.",
     "schema": {"type": "string"},
 }
+_LISTENER = {
+    "name": "listener",
+    "in": "query",
+    "required": False,
+    "description": "A listener's name, to take its own default and pins into account.",
+    "schema": {"type": "string"},
+}
 _REFUSALS = {
     "401": "The token is missing or wrong.",
     "403": "A page of another site asked.",
@@ -47,8 +54,8 @@ PATHS: dict[str, Any] = {
     "/api/v1/explain": _path(
         "Which certificate a host name is served, and why",
         "Explanation",
-        {"400": "The host name is missing or is none.", **_REFUSALS},
-        [_HOST],
+        {"400": "The host name is missing or is none, or there is no such listener.", **_REFUSALS},
+        [_HOST, _LISTENER],
     ),
     "/api/v1/status": _path("Processes, listeners and the certificate store", "Status", _REFUSALS),
 }

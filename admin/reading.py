@@ -16,9 +16,11 @@ from certstore.index import Index
 from certstore.inventory import UNREADABLE_DIRECTORY, Problem
 from certstore.load import FileRejected, RejectReason, parse_file
 from certstore.names import wildcard_of
+from certstore.preference import NO_PREFERENCE, Preference
 from certstore.ranking import Order
 from certstore.selector import Selector
-from config.model import Config
+from config.model import Config, ListenerConfig
+from proxy.listener_selector import preference_of
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,13 @@ class Reading:
         """A selector over the same certificates in another order."""
         return _selector(self.index, self.snapshot, order, self.now)
 
+    def selector_for(self, listener: ListenerConfig | None) -> Selector:
+        """The selector for a listener's clients; for anybody's, where none is given or it prefers nothing."""
+        preference = preference_of(listener) if listener is not None else None
+        if preference is None:
+            return self.selector
+        return _selector(self.index, self.snapshot, self.config.certificates.order, self.now, preference)
+
 
 def read(config: Config) -> Reading:
     """Look at every certificate directory, and verify every chain."""
@@ -93,7 +102,9 @@ def _is_missing(path: Path) -> bool:
     return False
 
 
-def _selector(index: Index, snapshot: Snapshot, order: Order, now: float) -> Selector:
-    selector = Selector(index, order, lambda: now)
+def _selector(
+    index: Index, snapshot: Snapshot, order: Order, now: float, preference: Preference = NO_PREFERENCE
+) -> Selector:
+    selector = Selector(index, order, lambda: now, preference)
     selector.set_default(snapshot.default_name, snapshot.made)
     return selector

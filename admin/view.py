@@ -17,8 +17,9 @@ from admin.text import iso, iso_or_none, plain
 from admin.version import version
 from certstore.replica import Replica
 from certstore.selector import Selector
-from config.model import Config
+from config.model import Config, ListenerConfig
 from proxy.channel import Message
+from proxy.listener_selector import selector_of
 
 AT_ONCE = 100  # certificates described between two events of the loop: about ten milliseconds
 
@@ -49,6 +50,7 @@ class View:
         self._admin = dict(admin)
         self._started_at = started_at
         self._processes: tuple[answers.Process, ...] = ()
+        self._selectors = {one.name: selector_of(one, replica) for one in config.listeners}
 
     def hear(self, message: Message) -> None:
         """Take in what the supervisor says about the processes."""
@@ -82,9 +84,10 @@ class View:
             return DRAINING
         return READY if self.workers_ready else NO_WORKER
 
-    def explain(self, about: Asked) -> answers.Explanation:
+    def explain(self, about: Asked, listener: ListenerConfig | None = None) -> answers.Explanation:
         """Every candidate for a client that sends this name, or connects to this address."""
-        return explain(self.replica.selector, about, self.config.certificates.order)
+        selector = self.replica.selector if listener is None else self._selectors[listener.name]
+        return explain(selector, about, self.config.certificates.order, listener)
 
     async def certificates(self) -> answers.Certificates:
         """Every certificate; the loop goes on meanwhile."""
@@ -97,7 +100,7 @@ class View:
             selector = Selector(self.replica.index, self.config.certificates.order, self.clock)
             now = self.clock()
             for one in every[start : start + AT_ONCE]:
-                described.append(describe(one, selector, now, is_default=one.fingerprint == fingerprint))
+                described.append(describe(one, selector, now, self.config, is_default=one.fingerprint == fingerprint))
             await asyncio.sleep(0)
         report = self.replica.report
         return answers.Certificates(
@@ -123,16 +126,25 @@ class View:
             generation=self.generation,
             worker_restarts=self.worker_restarts,
             admin=self._admin,
-            listeners=tuple(
-                answers.Listener(one.name, tuple(self._listeners.get(one.name, ())), one.protocol, one.target)
-                for one in self.config.listeners
-            ),
+            listeners=tuple(map(self._listener, self.config.listeners)),
             processes=self._processes,
             store=self._store(),
             replicas=tuple(
                 answers.Replica(one.worker, one.pid, one.change, one.certificates, one.digest)
                 for one in (report.replicas if report is not None else ())
             ),
+        )
+
+    def _listener(self, one: ListenerConfig) -> answers.Listener:
+        return answers.Listener(
+            name=one.name,
+            addresses=tuple(self._listeners.get(one.name, ())),
+            protocol=one.protocol,
+            backend=one.target,
+            tls="none" if one.redirects else one.tls,
+            plain_text=one.lets_plain_text_through,
+            default=one.default,
+            pins=one.pin,
         )
 
     def _store(self) -> answers.Store | None:

@@ -48,6 +48,7 @@ class Replica:
         self.index = Index()
         self.selector = Selector(self.index, order, clock)
         self.order: Order = order
+        self.clock = clock
         self._selectors = [self.selector]
         self._default: tuple[str | None, CertifiedKey | None] = None, None
         self.change = 0

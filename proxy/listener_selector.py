@@ -5,9 +5,7 @@ from __future__ import annotations
 import base64
 import logging
 
-from certstore.index import Index
 from certstore.preference import Preference
-from certstore.ranking import Order
 from certstore.replica import Replica
 from certstore.selector import ALL, Selection, Selector
 from config.model import ListenerConfig
@@ -30,9 +28,9 @@ def selector_of(listener: ListenerConfig, replica: Replica) -> Selector:
     if preference is None:
         return replica.selector
     if preference.pins:
-        selector: Selector = PinnedSelector(listener.name, replica.index, replica.order, preference)
+        selector: Selector = PinnedSelector(listener.name, replica, preference)
     else:
-        selector = Selector(replica.index, replica.order, preference=preference)
+        selector = Selector(replica.index, replica.order, replica.clock, preference)
     replica.keep_up(selector)
     return selector
 
@@ -40,10 +38,9 @@ def selector_of(listener: ListenerConfig, replica: Replica) -> Selector:
 class PinnedSelector(Selector):
     """Says so, once for each certificate, when what a pinned listener serves has none of the pinned keys."""
 
-    def __init__(self, listener: str, index: Index, order: Order, preference: Preference) -> None:
-        super().__init__(index, order, preference=preference)
+    def __init__(self, listener: str, replica: Replica, preference: Preference) -> None:
+        super().__init__(replica.index, replica.order, replica.clock, preference)
         self._listener = listener
-        self._pins = preference
         self._seen: set[str] = set()
 
     def select(
@@ -60,7 +57,7 @@ class PinnedSelector(Selector):
         if len(self._seen) >= MAX_SEEN:
             self._seen.clear()
         self._seen.add(one.fingerprint)
-        if self._pins.passes_over(one):
+        if self._preference.passes_over(one):
             log.warning(
                 "listener %s serves certificate %s (%s), whose key is none of its pins, to a client for which no "
                 "pinned key has a certificate; senders that check TLSA records may refuse it",

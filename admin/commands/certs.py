@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import base64
+import os
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
-import msgspec
 import typer
 
 from admin import answers
@@ -24,7 +24,7 @@ from admin.commands.output import (
     say_json,
     table,
 )
-from admin.description import describe, identity
+from admin.description import describe
 from admin.explanation import Asked, asked, best
 from admin.reading import Reading, read
 from admin.text import count, plain
@@ -41,22 +41,13 @@ _FEW_DIGITS = re.compile(rf"[0-9A-Fa-f:]{{1,{MIN_PREFIX - 1}}}")
 URGENT, SOON = 7.0, 30.0  # days
 
 
-class Shown(msgspec.Struct, frozen=True):
-    """The answer of `certs show --json`."""
-
-    certificate: answers.Certificate
-    chain: tuple[str, ...]  # subjects of the intermediates, in the order in which they are sent
-    pin_sha256: str  # of the public key, base64, as curl and HPKP write it
-    tlsa: str  # the record's data for usage 3, selector 1, matching type 1 (RFC 6698)
-
-
 @app.command("list")
 def list_(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """List every certificate, what expires next at the top."""
     reading = read(load(config))
     default = reading.default
     found = [
-        describe(one, reading.selector, reading.now, is_default=one.fingerprint == default)
+        describe(one, reading.selector, reading.now, reading.config, is_default=one.fingerprint == default)
         for one in sorted(reading.certificates, key=lambda one: (one.not_after, one.fingerprint))
     ]
     if as_json:
@@ -82,7 +73,9 @@ def list_(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 def show(
     which: Annotated[
         str,
-        typer.Argument(metavar="NAME-OR-FINGERPRINT", help="A host name, or the beginning of a SHA-256 fingerprint."),
+        typer.Argument(
+            metavar="WHICH", help="A host name, the beginning of a SHA-256 fingerprint, or the path of a file."
+        ),
     ],
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -90,25 +83,24 @@ def show(
     """Show everything about one certificate; for a host name, the one it is served."""
     reading = read(load(config))
     one, others = _find(reading, which)
-    described = describe(one, reading.selector, reading.now, is_default=one.fingerprint == reading.default)
-    known = identity(one.leaf)
-    shown = Shown(
-        certificate=described,
-        chain=tuple(identity(link).subject for link in one.chain),
-        pin_sha256=base64.b64encode(known.spki).decode(),
-        tlsa=f"3 1 1 {known.spki.hex()}",
+    described = describe(
+        one, reading.selector, reading.now, reading.config, is_default=one.fingerprint == reading.default
     )
     if as_json:
-        say_json(shown)
+        say_json(described)
         return
-    _show(shown)
+    _show(described)
     if others:
-        say(f"Also for this name: {', '.join(other.fingerprint[:SHORT] for other in others)}")
+        say(f"Also found: {', '.join(other.fingerprint[:SHORT] for other in others)}")
     say_held_before(reading)
 
 
 def _find(reading: Reading, which: str) -> tuple[CertifiedKey, Sequence[CertifiedKey]]:
     """The certificate meant, and others that carry the same name; ends the command when it is not clear."""
+    if "/" in which or Path(which).is_file():
+        if not (held := _held_by(reading, which)):
+            fail(f"no certificate that can be served is in {plain(which)}; see 'snigate certs list'")
+        return held[0], held[1:]
     try:
         about = asked(which)
     except InvalidName:
@@ -123,6 +115,12 @@ def _find(reading: Reading, which: str) -> tuple[CertifiedKey, Sequence[Certifie
         fingerprints = ", ".join(one.fingerprint[: max(SHORT, len(digits) + 4)] for one in found)
         fail(f"{plain(which)!r} is the beginning of {len(found)} fingerprints ({fingerprints}); give more digits", 2)
     return found[0], ()
+
+
+def _held_by(reading: Reading, path: str) -> Sequence[CertifiedKey]:
+    """Every certificate that a file holds, or whose key it holds."""
+    wanted = os.path.realpath(path)
+    return [one for one in reading.certificates if wanted in map(os.path.realpath, one.paths)]
 
 
 def _carrying(reading: Reading, about: Asked) -> Sequence[CertifiedKey]:
@@ -170,8 +168,7 @@ def _urgency(one: answers.Certificate) -> str:
     return "yellow" if one.days_left < SOON or one.standing == "not-yet-valid" else "green"
 
 
-def _show(shown: Shown) -> None:
-    one = shown.certificate
+def _show(one: answers.Certificate) -> None:
     serves = [
         f"{selected.name}: level {selected.level}, {selected.level_words}"
         + ("" if selected.preferred else " (for clients that cannot use the preferred key type)")
@@ -184,15 +181,15 @@ def _show(shown: Shown) -> None:
             ("Names", "\n".join((*one.names, *one.addresses)) or "none"),
             ("Subject", one.subject or "(empty)"),
             ("Issuer", one.issuer or "(empty)"),
-            ("Chain sent", "\n".join(shown.chain) or "no intermediates"),
+            ("Chain sent", "\n".join(one.chain) or "no intermediates"),
             ("Serial", one.serial),
             ("Key", one.key_type),
             ("Valid", f"{one.not_before} to {one.not_after}"),
             ("Days left", (f"{one.days_left:g}", _urgency(one))),
             ("Standing", (f"{one.standing}: {one.reason}", _urgency(one))),
             ("SHA-256", one.fingerprint),
-            ("Public key pin", shown.pin_sha256),
-            ("TLSA record", shown.tlsa),
+            ("Public key pin", one.pin_sha256),
+            ("TLSA record", "\n".join((one.tlsa, *one.tlsa_records))),
             ("Files", "\n".join(one.paths)),
             ("Serves now", "\n".join(serves) or "nothing"),
         ]

@@ -8,11 +8,13 @@ import typer
 
 from admin import answers
 from admin.commands.output import Cell, ConfigOption, JsonOption, fail, load, say, say_held_before, say_json, table
-from admin.explanation import asked, explain_hosts
+from admin.explanation import UnknownListenerError, asked, explain_hosts, listener_named
 from admin.explanation import explain as explained
 from admin.reading import read
 from certstore.names import InvalidName
 from certstore.ranking import Level
+from config.model import Config, ListenerConfig
+from proxy.listener_selector import preference_of
 
 SHORT = 16  # digits of a fingerprint that tables show
 DATE = len("2026-01-31")
@@ -27,19 +29,31 @@ def explain(
             '"" for one that just sends none. Without it: all configured.',
         ),
     ] = None,
+    listener: Annotated[
+        str | None,
+        typer.Option(
+            "--listener",
+            "-l",
+            metavar="NAME",
+            help="Take this listener's own default and pins into account.",
+            show_default=False,
+        ),
+    ] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show which certificate a host name is served, and why. Without HOST, do so for every configured host."""
     if host is None:
-        _every_host(config, as_json)
+        _every_host(config, listener, as_json)
         return
     try:
         about = asked(host)
     except InvalidName as error:
         fail(f"{error}; give a host name such as www.example.com", 2)
-    reading = read(load(config))
-    found = explained(reading.selector, about, reading.config.certificates.order)
+    loaded = load(config)
+    asked_of = _listener(loaded, listener)
+    reading = read(loaded)
+    found = explained(reading.selector_for(asked_of), about, loaded.certificates.order, asked_of)
     if as_json:
         say_json(found)
         return
@@ -57,7 +71,23 @@ def explain(
     if rows:
         table(("", "Level", "Certificate", "Key", "Why", "File"), rows)
     say(_conclusion(found))
+    if asked_of is None:
+        _say_other_listeners(loaded)
     say_held_before(reading)
+
+
+def _listener(config: Config, name: str | None) -> ListenerConfig | None:
+    try:
+        return listener_named(config, name) if name is not None else None
+    except UnknownListenerError as error:
+        fail(str(error), 2)
+
+
+def _say_other_listeners(config: Config) -> None:
+    """Tell which listeners may serve other than what was shown for none of them."""
+    names = [one.name for one in config.listeners if preference_of(one) is not None]
+    if names:
+        say(f"With a default or pins of its own, see --listener: {', '.join(names)}")
 
 
 def _conclusion(found: answers.Explanation) -> str:
@@ -74,9 +104,11 @@ def _conclusion(found: answers.Explanation) -> str:
     return f"{found.host} is served the first (*) to clients that can use its key type."
 
 
-def _every_host(config: ConfigOption, as_json: bool) -> None:
-    reading = read(load(config))
-    found = explain_hosts(reading.selector, reading.config, reading.snapshot.default_name)
+def _every_host(config: ConfigOption, listener: str | None, as_json: bool) -> None:
+    loaded = load(config)
+    asked_of = _listener(loaded, listener)
+    reading = read(loaded)
+    found = explain_hosts(reading.selector_for(asked_of), loaded, reading.snapshot.default_name, asked_of)
     uncovered = [one.host for one in found.hosts if not one.covered]
     if as_json:
         say_json(found)
@@ -86,6 +118,8 @@ def _every_host(config: ConfigOption, as_json: bool) -> None:
         table(("Host", "Listeners", "Level", "Certificate", "Expires", "File"), rows)
         if uncovered:
             say(f"Not covered by any certificate: {', '.join(uncovered)}", "red")
+        if asked_of is None:
+            _say_other_listeners(loaded)
         say_held_before(reading)
     raise typer.Exit(1 if uncovered else 0)
 

@@ -12,7 +12,7 @@ import msgspec
 import typer
 
 from admin import logs
-from admin.answers import Process, Reloaded, Status
+from admin.answers import Listener, Process, Reloaded, Status
 from admin.commands.output import Cell, ConfigOption, JsonOption, facts, fail, load, say, say_json, table
 from admin.panel import announce
 from admin.serve import serve as run_server
@@ -105,8 +105,8 @@ def _show(found: Status) -> None:
         ]
     )
     table(
-        ("Listener", "Addresses", "Protocol", "Backend"),
-        [(one.name, "\n".join(one.addresses), one.protocol, one.backend) for one in found.listeners],
+        ("Listener", "Addresses", "Protocol", "TLS", "Backend"),
+        [(one.name, "\n".join(one.addresses), one.protocol, _tls(one), one.backend) for one in found.listeners],
     )
     table(
         ("Process", "Gen.", "Pid", "State", "Up", "Certs", "Change", "Digest"),
@@ -114,6 +114,10 @@ def _show(found: Status) -> None:
     )
     if found.worker_restarts:
         say(f"{count(found.worker_restarts, 'worker')} died and was started again", "yellow")
+
+
+def _tls(one: Listener) -> Cell:
+    return (f"{one.tls} or plain text", "yellow") if one.plain_text else one.tls
 
 
 def _store_rows(found: Status) -> list[tuple[str, Cell]]:
