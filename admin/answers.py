@@ -27,7 +27,7 @@ class Candidate(msgspec.Struct, frozen=True):
     not_before: str
     not_after: str
     paths: tuple[str, ...]
-    pinned: bool = False  # has one of the public keys that the listener asked about is pinned to
+    pinned: bool  # has one of the public keys that the listener asked about is pinned to
 
 
 class Explanation(msgspec.Struct, frozen=True):
@@ -35,11 +35,11 @@ class Explanation(msgspec.Struct, frozen=True):
 
     host: str | None  # in canonical form; null: no server name
     address: str | None  # what a client without server name connected to, where that was asked
+    listener: str | None  # whose own default and pins were taken into account; null: nobody's
     order: str
     covered: bool  # whether some certificate carries the name or address; where none does, the default is served
     served: str | None  # fingerprint of the candidate served to a client that can use every key type
     candidates: tuple[Candidate, ...]
-    listener: str | None = None  # whose default and pins were taken into account; null: none's
 
 
 class Host(msgspec.Struct, frozen=True):
@@ -136,8 +136,8 @@ class Listener(msgspec.Struct, frozen=True):
     backend: str
     tls: str  # "implicit" or "starttls"; "none" where clients are only sent on to https
     plain_text: bool  # whether what clients say without TLS reaches the backend
-    default: str | None = None  # its own default's host name
-    pins: tuple[str, ...] = ()  # in base64
+    default: str | None  # the host name of its own default certificate
+    pin: tuple[str, ...]  # in base64
 
 
 class Store(msgspec.Struct, frozen=True):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from certstore.certificate import public_key_digest
 from certstore.certified_key import CertifiedKey
 from certstore.names import wildcard_of
+from certstore.outline import public_key_digest
 from config.model import Config, ListenerConfig
 
 

@@ -13,9 +13,10 @@ from cryptography import x509
 from admin import answers
 from admin.dane import tlsa, tlsa_records
 from admin.text import iso, iso_or_none, plain
-from certstore.certificate import parse, public_key_digest, read_certificate
+from certstore.certificate import parse, read_certificate
 from certstore.certified_key import CertifiedKey
 from certstore.key_types import of_key_type
+from certstore.outline import public_key_digest
 from certstore.ranking import Standing, reason, standing
 from certstore.selector import Selector
 from config.model import Config

@@ -68,11 +68,11 @@ def explain(
     return answers.Explanation(
         host=about.host,
         address=about.address,
+        listener=listener.name if listener is not None else None,
         order=order,
         covered=any(one.selection.level is not Level.DEFAULT for one in candidates),
         served=candidates[0].selection.certificate.fingerprint if candidates else None,
         candidates=tuple(_candidates(candidates, preference)),
-        listener=listener.name if listener is not None else None,
     )
 
 
@@ -83,11 +83,7 @@ def best(selector: Selector, host: str | None) -> answers.Candidate | None:
 
 def configured_hosts(config: Config) -> dict[str, tuple[str, ...]]:
     """Every host name and wildcard that the listeners' routes need a certificate for, with those listeners."""
-    found: dict[str, dict[str, None]] = {}
-    for listener in config.listeners:
-        for host in routed_hosts(listener):
-            found.setdefault(host, {})[listener.name] = None
-    return {host: tuple(listeners) for host, listeners in found.items()}
+    return _with_listeners((host, one) for one in config.listeners for host in routed_hosts(one))
 
 
 def routed_hosts(listener: ListenerConfig) -> tuple[str, ...]:
@@ -98,15 +94,16 @@ def routed_hosts(listener: ListenerConfig) -> tuple[str, ...]:
 
 def _known_hosts(listeners: Iterable[ListenerConfig]) -> dict[str, tuple[str, ...]]:
     """The hosts of routes, then the listeners' own defaults, each with the listeners that name it."""
-    found: dict[str, dict[str, None]] = {}
     every = tuple(listeners)
-    for listener in every:
-        for host in routed_hosts(listener):
-            found.setdefault(host, {})[listener.name] = None
-    for listener in every:
-        if listener.default is not None:
-            found.setdefault(listener.default, {})[listener.name] = None
-    return {host: tuple(names) for host, names in found.items()}
+    routed = [(host, one) for one in every for host in routed_hosts(one)]
+    return _with_listeners((*routed, *((one.default, one) for one in every if one.default is not None)))
+
+
+def _with_listeners(named: Iterable[tuple[str, ListenerConfig]]) -> dict[str, tuple[str, ...]]:
+    found: dict[str, dict[str, None]] = {}
+    for host, listener in named:
+        found.setdefault(host, {})[listener.name] = None
+    return {host: tuple(listeners) for host, listeners in found.items()}
 
 
 def explain_hosts(

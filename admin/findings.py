@@ -13,6 +13,7 @@ import msgspec
 
 from admin import state
 from admin.explanation import configured_hosts
+from admin.listener_findings import findings_of_listeners
 from admin.reading import Reading
 from admin.text import count, iso, plain
 from certstore.catalogue import CERTIFICATES, DEFAULT_NAME_FILE
@@ -69,6 +70,7 @@ def findings(reading: Reading) -> list[Finding]:
         *of_configuration(configuration_warnings.warnings(reading.config), "warning"),
         *_backends(reading.config),
         *_default(reading),
+        *_listeners(reading),
         *_hosts(reading),
         *_order(reading),
         *_coalescing(reading, tables),
@@ -153,6 +155,11 @@ def _default(reading: Reading) -> Iterator[Finding]:
             where,
             f"no certificate covers {name}, so the one made at first start is the default; add a certificate for it",
         )
+
+
+def _listeners(reading: Reading) -> Iterator[Finding]:
+    for key, message in findings_of_listeners(reading):
+        yield Finding("warning", _key(reading.config, key), message)
 
 
 def _hosts(reading: Reading) -> Iterator[Finding]:

@@ -144,7 +144,7 @@ class View:
             tls="none" if one.redirects else one.tls,
             plain_text=one.lets_plain_text_through,
             default=one.default,
-            pins=one.pin,
+            pin=one.pin,
         )
 
     def _store(self) -> answers.Store | None:

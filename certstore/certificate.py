@@ -22,6 +22,7 @@ from OpenSSL import crypto
 from certstore import der
 from certstore.errors import FileRejected, RejectReason
 from certstore.names import names_of
+from certstore.outline import parts
 
 MAX_CACHED = 4096  # bytes of a certificate that is kept for when it is read again
 MIN_RSA_BITS = 1024
@@ -32,7 +33,6 @@ OTHER_KEY = "other"  # the key type of a CA whose key is of no type that snigate
 _SERVER_USAGES = frozenset((ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE))
 _RSA = bytes.fromhex("300d06092a864886f70d0101010500")  # AlgorithmIdentifier, RFC 8017 appendix C
 _EC = bytes.fromhex("06072a8648ce3d0201")  # id-ecPublicKey, RFC 5480
-_VERSION = b"\xa0"  # [0] EXPLICIT
 _FIXED = (  # how the SubjectPublicKeyInfo starts, RFC 5480 and RFC 8410
     (bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d03010703420004"), "ecdsa-p256"),
     (bytes.fromhex("3076301006072a8648ce3d020106052b8104002203620004"), "ecdsa-p384"),
@@ -77,7 +77,7 @@ def _read_certificate(data: bytes) -> Certificate:
             f"a certificate in it has {len(data)} bytes, more than the {MAX_SIZE} one may have; name fewer hosts",
         )
     try:
-        serial, issuer, subject, info = _parts(data)
+        serial, issuer, subject, info = parts(data)
         with _without_warning(serial):
             parsed = x509.load_der_x509_certificate(data)
             is_ca, server_auth, san = _extensions(parsed)
@@ -116,7 +116,7 @@ def _read_certificate(data: bytes) -> Certificate:
 
 def parse(certificate: Certificate) -> x509.Certificate:
     """The certificate as cryptography's object, for verifying."""
-    with _without_warning(_parts(certificate.der)[0]):
+    with _without_warning(parts(certificate.der)[0]):
         return x509.load_der_x509_certificate(certificate.der)
 
 
@@ -129,14 +129,6 @@ def prove_certificate(certificate: Certificate) -> None:
         crypto.load_certificate(crypto.FILETYPE_ASN1, certificate.der)
     except crypto.Error:
         raise _malformed() from None
-
-
-def public_key_digest(data: bytes) -> bytes:
-    """SHA-256 of a certificate's SubjectPublicKeyInfo as its DER has it, which is what TLSA records and pins hold.
-
-    For a certificate that was accepted before; raises DerError for anything else.
-    """
-    return hashlib.sha256(_parts(data)[3]).digest()
 
 
 def is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
@@ -190,23 +182,6 @@ def _malformed() -> FileRejected:
     return FileRejected(
         RejectReason.MALFORMED, "a certificate in it is damaged or not made as RFC 5280 says; get it anew"
     )
-
-
-def _parts(data: bytes) -> tuple[bytes, bytes, bytes, bytes]:
-    """A certificate's serial number, without header, and issuer, subject and SubjectPublicKeyInfo, as DER.
-
-    RFC 5280 section 4.1. Raises DerError, but leaves most of what can be wrong to the parser.
-    """
-    at, _ = der.span(data, der.span(data, 0)[0])
-    if data[at : at + 1] == _VERSION:
-        _, at = der.span(data, at)
-    serial, serial_end = der.span(data, at)
-    _, issuer = der.span(data, serial_end)
-    _, validity = der.span(data, issuer)
-    _, subject = der.span(data, validity)
-    _, info = der.span(data, subject)
-    _, end = der.span(data, info)
-    return data[serial:serial_end], data[issuer:validity], data[subject:info], data[info:end]
 
 
 def _without_warning(serial: bytes) -> AbstractContextManager[object]:

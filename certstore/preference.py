@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from certstore.certificate import public_key_digest
 from certstore.certified_key import CertifiedKey
+from certstore.outline import public_key_digest
 
 
 @dataclass(frozen=True, slots=True)

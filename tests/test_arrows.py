@@ -16,7 +16,19 @@ ALLOWED = {
 }
 # Bytes or values in, bytes or values out: no event loop, no socket, no process, no thread.
 PURE = {
-    "certstore": {"certified_key", "der", "errors", "index", "key_types", "names", "ranking", "selector", "pem"},
+    "certstore": {
+        "certified_key",
+        "der",
+        "errors",
+        "index",
+        "key_types",
+        "names",
+        "outline",
+        "pem",
+        "preference",
+        "ranking",
+        "selector",
+    },
     "config": {"addresses", "durations", "errors", "fields", "hosts", "model", "warnings", "words"},
     "proxy": {
         "balancer",

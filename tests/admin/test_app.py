@@ -197,7 +197,11 @@ def test_status_tells_processes_listeners_and_store(serve: Serve, make_view: Mak
         ("worker", 2, None, "down", False),
         ("worker", 1, 4713, "draining", False),
     ]
-    assert found.listeners == (answers.Listener("web", ("127.0.0.1:8443",), "tcp", "127.0.0.1:8000"),)
+    assert found.listeners == (
+        answers.Listener(
+            "web", ("127.0.0.1:8443",), "tcp", "127.0.0.1:8000", "implicit", plain_text=False, default=None, pin=()
+        ),
+    )
     assert found.store is not None
     assert (found.store.last_scan, found.store.last_swap) == ("2023-11-14T22:13:20Z", "2020-09-13T12:26:40Z")
     assert found.replicas == (answers.Replica(0, 4711, 1, 2, "00ff"),)

@@ -85,7 +85,7 @@ def test_show_tells_everything_about_the_certificate_that_a_host_is_served(place
         f"3 1 1 {_spki(pair).hex()}",
         str(place.path / "certs/www.key"),
         "*.example.com: level 5, trusted, wildcard",
-        f"Also for this name: {other.fingerprint[:16]}",
+        f"Also found: {other.fingerprint[:16]}",
     ):
         assert expected in result.output
 
@@ -103,7 +103,7 @@ def test_show_takes_the_beginning_of_a_fingerprint_as_other_tools_print_it(place
     colons = ":".join(digits[place : place + 2] for place in range(0, 64, 2))
     for which in (pair.fingerprint[:12], digits, colons):
         found = json.loads(place.run("certs", "show", which, "--json").stdout)
-        assert found["certificate"]["fingerprint"] == pair.fingerprint
+        assert found["fingerprint"] == pair.fingerprint
         assert found["tlsa"] == f"3 1 1 {_spki(pair).hex()}"
         assert found["chain"] == []
 
@@ -116,7 +116,7 @@ def test_show_finds_the_certificate_made_at_first_start_by_its_names_unless_anot
     pair = place.add(self_signed("localhost"), "localhost")
     result = place.run("certs", "show", "localhost")
     assert pair.fingerprint in result.output
-    assert f"Also for this name: {made.fingerprint[:16]}" in result.output
+    assert f"Also found: {made.fingerprint[:16]}" in result.output
 
 
 def test_show_tells_that_a_names_certificate_lacks_its_key(place: Place) -> None:

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 
 from hypothesis import strategies as st
+from msgspec import structs
 
 from certstore.certified_key import CertifiedKey
 
@@ -42,6 +43,30 @@ def certified_key(
         key=b"key of " + label.encode(),
         paths=(f"/certs/{label}.crt", f"/certs/{label}.key"),
     )
+
+
+def with_public_key(one: CertifiedKey, public_key: str) -> CertifiedKey:
+    """The same entry, its leaf the outline of a certificate with a public key that is equal for equal labels."""
+    empty = _element(0x30, b"")
+    outline = (
+        _element(0x02, b"\1"),
+        empty,
+        empty,
+        empty,
+        _element(0x30, one.leaf),
+        _element(0x30, public_key.encode()),
+    )
+    return structs.replace(one, leaf=_element(0x30, _element(0x30, b"".join(outline))))
+
+
+def pin_of(public_key: str) -> bytes:
+    """The digest of what `with_public_key` puts into a leaf."""
+    return hashlib.sha256(_element(0x30, public_key.encode())).digest()
+
+
+def _element(tag: int, content: bytes) -> bytes:
+    assert len(content) < 128
+    return bytes((tag, len(content))) + content
 
 
 @st.composite
