@@ -15,9 +15,10 @@ from admin import answers
 from admin.app import admin_app, local_app, metrics_app
 from admin.guard import own_names
 from admin.view import View
+from proxy.server_certificate import pin_of
 from tests.admin.asking import TOKEN, ask
 from tests.admin.conftest import MakeView, Place, said
-from tests.support.pki import self_signed
+from tests.support.pki import DAY, self_signed
 
 
 @pytest.fixture
@@ -161,6 +162,27 @@ def test_explain_with_an_address_is_for_clients_that_connect_there_without_serve
     found = _json(serve(make_view()), "/api/v1/explain?host=192.0.2.1")
     assert (found["host"], found["address"], found["covered"]) == (None, "192.0.2.1", True)
     assert found["served"] == pair.fingerprint
+
+
+def test_explain_takes_a_listeners_pin_and_default_into_account(
+    place: Place, serve: Serve, make_view: MakeView
+) -> None:
+    old = place.add(place.root.issue("mx.example.com", not_after=5 * DAY), "old")
+    new = place.add(place.root.issue("mx.example.com"), "new")
+    place.configure(listener=f'default = "mx.example.com"\npin = ["{pin_of(old.certificate)}"]')
+    app = serve(make_view())
+    assert _json(app, "/api/v1/explain?host=mx.example.com")["served"] == new.fingerprint
+    for host in ("mx.example.com", ""):
+        found = _json(app, f"/api/v1/explain?host={host}&listener=web")
+        assert (found["listener"], found["served"]) == ("web", old.fingerprint)
+        assert [one["pinned"] for one in found["candidates"][:2]] == [True, False]
+
+
+@pytest.mark.parametrize("query", ["listener=wbe", "listener=", "listener=web&listener=web"])
+def test_explain_for_a_listener_that_does_not_exist_is_a_problem(serve: Serve, make_view: MakeView, query: str) -> None:
+    answer = ask(serve(make_view()), f"/api/v1/explain?host=a.example&{query}")
+    assert answer.status_code == 400
+    assert "listener" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from rich.console import Console
@@ -13,7 +15,7 @@ from admin import answers
 from admin.cli import app
 from admin.commands import output
 from certstore import default_certificate
-from tests.admin.conftest import Place
+from tests.admin.conftest import MakeView, Place
 from tests.support.pki import DAY, Authority, Pair, self_signed
 
 
@@ -169,3 +171,47 @@ def test_certs_alone_is_wrong_usage_and_shows_help(place: Place) -> None:
     result = place.runner.invoke(app, ["certs"])
     assert result.exit_code == 2
     assert "list" in result.output
+
+
+SMTP = """
+[backends.postfix]
+servers = ["127.0.0.1:10025"]
+client_address = "proxy-v2"
+[[listeners]]
+name = "mx"
+bind = ["127.0.0.1:25", "[::1]:25", "127.0.0.1:465"]
+protocol = "smtp"
+default = "mx.example.com"
+backend = "postfix"
+"""
+
+
+def test_show_has_whole_tlsa_records_for_the_ports_of_smtp_listeners(place: Place) -> None:
+    pair = place.add(place.root.issue("*.example.com", "mail.example.org"), "mx")
+    assert json.loads(place.run("certs", "show", "mail.example.org", "--json").stdout)["tlsa_records"] == []
+    place.configure(listener=SMTP)
+    data = f"3 1 1 {_spki(pair).hex()}"
+    found = json.loads(place.run("certs", "show", "mail.example.org", "--json").stdout)
+    assert found["tlsa_records"] == [
+        f"_{port}._tcp.{name}. IN TLSA {data}" for port in (25, 465) for name in ("mail.example.org", "mx.example.com")
+    ]
+    assert f"_25._tcp.mx.example.com. IN TLSA {data}" in place.run("certs", "show", "mail.example.org").output
+
+
+def test_show_takes_the_path_of_a_certificate_or_of_its_key(place: Place) -> None:
+    pair = place.add(place.root.issue("www.example.com"), "www")
+    place.add(place.root.issue("www.example.com"), "other")
+    for name in ("www.crt", "www.key"):
+        found = json.loads(place.run("certs", "show", str(place.path / "certs" / name), "--json").stdout)
+        assert found["fingerprint"] == pair.fingerprint
+    result = place.run("certs", "show", str(place.path / "root.pem"))
+    assert result.exit_code == 1
+    assert "no certificate that can be served is in" in result.stderr
+
+
+def test_show_and_the_api_have_the_same_object(place: Place, make_view: MakeView) -> None:
+    place.configure(listener=SMTP)
+    place.add(place.root.issue("mx.example.com"), "mx")
+    (described,) = asyncio.run(make_view().certificates()).certificates
+    shown = json.loads(place.run("certs", "show", "mx.example.com", "--json").stdout)
+    assert json.loads(msgspec.json.encode(described)) == shown

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from proxy.contexts import CertificateContexts, ContextError
+from proxy.server_certificate import pin_of
 from tests.admin.conftest import Place
 from tests.support.pki import pem_of
 
@@ -256,3 +257,42 @@ def test_a_short_rsa_key_is_a_warning(place: Place) -> None:
     result = place.run("check")
     assert "RSA key of 1024 bits" in result.output
     assert "2048 bits" not in result.output
+
+
+def _mx(place: Place, *lines: str) -> None:
+    place.configure(listener="\n".join(lines))
+
+
+def test_a_listeners_default_that_no_certificate_covers_is_a_warning(place: Place) -> None:
+    _mx(place, 'default = "mx.example.com"')
+    result = place.run("check")
+    assert result.exit_code == 0
+    assert "listeners[web].default: no certificate covers mx.example.com" in result.output
+    place.add(place.root.issue("*.example.com"), "wildcard")
+    assert "listeners[web].default" not in place.run("check").output
+
+
+def test_pins_that_no_certificate_has_are_a_warning(place: Place) -> None:
+    place.add(place.root.issue("mx.example.com"), "mx")
+    _mx(place, 'default = "mx.example.com"', f'pin = ["{"00" * 32}"]')
+    result = place.run("check")
+    assert result.exit_code == 0
+    assert "listeners[web].pin: no certificate has any of these public keys" in result.output
+
+
+def test_names_that_no_pinned_key_serves_are_a_warning(place: Place) -> None:
+    pinned = place.add(place.root.issue("mx.example.com"), "mx")
+    other = place.add(place.root.issue("www.example.com"), "www")
+    _mx(place, 'default = "mx.example.com"', f'pin = ["{pin_of(pinned.certificate)}"]', _route("www.example.com"))
+    output = place.run("check").output
+    assert f"listeners[web].pin: www.example.com is served certificate {other.fingerprint[:16]}, since none" in output
+    assert output.count("listeners[web].pin") == 1
+
+
+def test_an_expired_certificate_that_its_pin_keeps_in_service_is_a_warning(place: Place) -> None:
+    expired = place.add(place.root.issue("mx.example.com", not_after=-60), "old")
+    place.add(place.root.issue("mx.example.com"), "new")
+    _mx(place, 'default = "mx.example.com"', f'pin = ["{pin_of(expired.certificate)}"]')
+    output = place.run("check").output
+    assert f"mx.example.com is served certificate {expired.fingerprint[:16]}, valid from" in output
+    assert "for its pinned key" in output

@@ -4,7 +4,9 @@ import json
 
 import pytest
 
+from proxy.server_certificate import pin_of
 from tests.admin.conftest import Place
+from tests.support.pki import DAY
 
 ROUTE = '[[listeners.routes]]\nhosts = ["www.example.com", "*.example.com", "nowhere.example"]'
 
@@ -128,3 +130,31 @@ def test_files_that_a_running_server_may_hold_in_an_earlier_state_are_told_of(
         "1 file cannot be used, 1 certificate file lacks its private key ('snigate check' says more); a running server "
         "goes on serving what was there before\n"
     ) in place.run(*arguments).output
+
+
+def test_a_listeners_pin_and_default_are_taken_into_account_where_it_is_named(place: Place) -> None:
+    old = place.add(place.root.issue("mx.example.com", not_after=5 * DAY), "old")
+    new = place.add(place.root.issue("mx.example.com"), "new")
+    place.configure(listener=f'default = "mx.example.com"\npin = ["{pin_of(old.certificate)}"]')
+    anybody = place.run("explain", "mx.example.com")
+    assert json.loads(place.run("explain", "mx.example.com", "--json").stdout)["served"] == new.fingerprint
+    assert "With a default or pins of its own, see --listener: web" in anybody.output
+    result = place.run("explain", "mx.example.com", "--listener", "web")
+    assert result.exit_code == 0
+    assert "has a pinned key; matches mx.example.com" in result.output
+    assert "passed over, since its key is not pinned; matches mx.example.com" in result.output
+    for host in ("mx.example.com", ""):
+        found = json.loads(place.run("explain", host, "--listener", "web", "--json").stdout)
+        assert (found["listener"], found["served"]) == ("web", old.fingerprint)
+        assert [one["pinned"] for one in found["candidates"][:2]] == [True, False]
+    (host,) = json.loads(place.run("explain", "--listener", "web", "--json").stdout)["hosts"]
+    assert (host["host"], host["listeners"]) == ("mx.example.com", ["web"])
+    assert host["served"]["fingerprint"] == old.fingerprint
+
+
+def test_a_listener_that_serves_no_certificate_is_wrong_usage(place: Place) -> None:
+    place.configure(listener='[[listeners]]\nname = "plain"\nbind = ["127.0.0.1:80"]\nprotocol = "http-redirect"')
+    for name, said in (("wbe", 'did you mean "web"'), ("plain", "serves no certificate")):
+        result = place.run("explain", "www.example.com", "--listener", name)
+        assert result.exit_code == 2
+        assert said in result.stderr

@@ -208,3 +208,13 @@ def test_the_token_is_made_before_anything_listens(place: Place, monkeypatch: py
     monkeypatch.setattr("admin.plan.bind_listeners", stop_here)
     with pytest.raises(PlanError, match="far enough"):
         serve(place.config, lambda ready: None, lambda: place.config)
+
+
+def test_status_shows_where_plain_text_is_let_through(place: Place, make_view: MakeView, answer: Answer) -> None:
+    view = make_view()
+    (web,) = view.config.listeners
+    open_door = web.model_copy(update={"name": "mx", "protocol": "smtp", "tls": "starttls", "require_tls": False})
+    view.config = view.config.model_copy(update={"listeners": (web, open_door)})
+    assert [(one.tls, one.plain_text) for one in view.status().listeners] == [("implicit", False), ("starttls", True)]
+    answer(200, _status(view))
+    assert "starttls or plain text" in place.run("status").output

@@ -331,3 +331,16 @@ def test_values_of_a_backend_that_make_no_sense_are_told_so(problems: Problems, 
     (problem,) = problems(backend('tls = "verify"', 'check = "http"', line))
     assert problem.key == f"backends.b.{key}"
     assert said in problem.message
+
+
+@pytest.mark.parametrize("line", ['default = "mx.example.com"', f'pin = ["{"00" * 32}"]'])
+def test_a_listener_without_tls_has_no_default_and_no_pin(problems: Problems, line: str) -> None:
+    (problem,) = problems('[[listeners]]\nname = "p"\nbind = [":80"]\nprotocol = "http-redirect"\n' + line)
+    assert problem.key == f"listeners[p].{line.partition(' ')[0]}"
+    assert "has no use for this key" in problem.message
+
+
+def test_a_default_has_no_effect_where_strict_sni_refuses_whom_it_is_for(problems: Problems) -> None:
+    (problem,) = problems(LISTENER + 'default = "mx.example.com"\nstrict_sni = true\n')
+    assert problem.key == "listeners[web].default"
+    assert "has no effect with strict_sni" in problem.message

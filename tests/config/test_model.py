@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 
@@ -143,3 +144,11 @@ def test_a_configuration_prints_as_json_with_addresses_as_texts() -> None:
     dumped = json.loads(Config(listeners=(listener(backend="127.0.0.1:8080"),)).model_dump_json())
     assert dumped["listeners"][0]["bind"] == [":443"]
     assert dumped["backends"]["127.0.0.1:8080"]["servers"] == ["127.0.0.1:8080"]
+
+
+@pytest.mark.parametrize("digest", [bytes(range(32)), b"\xff" * 32, bytes(32)])
+def test_a_pin_may_be_spelt_in_several_ways_and_is_held_in_one(digest: bytes) -> None:
+    pin = base64.b64encode(digest).decode()
+    spellings = (pin, f"sha256/{pin}", f"sha256//{pin}", digest.hex(), digest.hex().upper(), f"sha256/{digest.hex()}")
+    for spelling in spellings:
+        assert listener(pin=(spelling,)).pin == (pin,)
