@@ -16,7 +16,8 @@ from config.words import quoted, suggestion
 
 Findings = Iterator[tuple[KeyPath, str]]
 
-_NOT_OF_REDIRECTS = ("tls", "alpn", "strict_sni", "default", "pin", "backend", "routes")
+_SUBMISSION_PORTS = frozenset({465, 587})
+_NOT_OF_REDIRECTS = ("tls", "require_tls", "alpn", "strict_sni", "default", "pin", "backend", "routes")
 _ONLY_OF_REDIRECTS = ("redirect_port", "acme_webroot", "acme_backend")
 _RELAY_DANGER = (
     "behind a proxy a mail server takes every stranger for a local client and relays mail for them, unless it is told "
@@ -41,6 +42,7 @@ def inconsistencies(config: Config) -> Findings:
     for index, listener in enumerate(config.listeners):
         yield from _hosts_given_twice(listener, ("listeners", index, "routes"))
         yield from _idle_default(listener, ("listeners", index))
+        yield from _misplaced_require_tls(listener, ("listeners", index, "require_tls"))
         for place, route in enumerate(listener.routes):
             yield from _idle_keys(listener, route, ("listeners", index, "routes", place))
             yield from _twice_encrypted(config, listener, route, ("listeners", index, "routes", place))
@@ -202,6 +204,17 @@ def _hosts_given_twice(listener: ListenerConfig, path: KeyPath) -> Findings:
                 where = "twice in this route" if rival == place else f"also in routes[{rival}] of this listener"
                 yield (*path, place, "hosts"), f"{quoted(host)} is {where}; keep it in one place"
             earlier.append((place, route))
+
+
+def _misplaced_require_tls(listener: ListenerConfig, path: KeyPath) -> Findings:
+    if listener.redirects or "require_tls" not in listener.model_fields_set:
+        return
+    if listener.tls != "starttls":
+        yield path, 'has no effect without tls = "starttls"; leave it out'
+    elif not listener.require_tls and listener.protocol != "smtp":
+        yield path, 'may be false only with protocol = "smtp", between mail servers; leave it out'
+    elif not listener.require_tls and any(address.port in _SUBMISSION_PORTS for address in listener.bind):
+        yield path, "must not be false on a submission port (465, 587), where clients send passwords; leave it out"
 
 
 def _idle_default(listener: ListenerConfig, path: KeyPath) -> Findings:

@@ -344,3 +344,18 @@ def test_a_default_has_no_effect_where_strict_sni_refuses_whom_it_is_for(problem
     (problem,) = problems(LISTENER + 'default = "mx.example.com"\nstrict_sni = true\n')
     assert problem.key == "listeners[web].default"
     assert "has no effect with strict_sni" in problem.message
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ("require_tls = true\n", 'no effect without tls = "starttls"'),
+        ('tls = "starttls"\nprotocol = "imap"\nrequire_tls = false\n', 'only with protocol = "smtp"'),
+        ('tls = "starttls"\nprotocol = "smtp"\nrequire_tls = false\n', "a submission port"),
+    ],
+)
+def test_plain_text_is_allowed_between_mail_servers_alone(problems: Problems, lines: str, message: str) -> None:
+    backend = '[backends.mail]\nservers = ["127.0.0.1:1"]\nclient_address = "none"\n'
+    listener = f'[[listeners]]\nname = "mx"\nbind = [":587"]\nbackend = "mail"\n{lines}'
+    (problem,) = [one for one in problems(backend + listener) if one.key.endswith("require_tls")]
+    assert message in problem.message
