@@ -6,18 +6,16 @@ from collections.abc import Iterator
 
 from certstore.certified_key import CertifiedKey
 from certstore.names import wildcard_of
-from certstore.outline import public_key_digest
 from config.model import Config, ListenerConfig
 
 
-def tlsa(one: CertifiedKey) -> str:
-    """The record's data: usage 3 (this end's own), selector 1 (public key), matching type 1 (SHA-256)."""
-    return f"3 1 1 {public_key_digest(one.leaf).hex()}"
+def tlsa(spki: bytes) -> str:
+    """The data for a public key's SHA-256: usage 3 (this end's own), selector 1 (public key), matching type 1."""
+    return f"3 1 1 {spki.hex()}"
 
 
-def tlsa_records(one: CertifiedKey, config: Config) -> tuple[str, ...]:
-    """Whole records for the certificate's names, at each port that an SMTP listener is bound to."""
-    data = tlsa(one)
+def tlsa_records(one: CertifiedKey, data: str, config: Config) -> tuple[str, ...]:
+    """Whole records with this data for the certificate's names, at each port that an SMTP listener is bound to."""
     found = {
         f"_{address.port}._tcp.{name}. IN TLSA {data}": None
         for listener in config.listeners

@@ -63,6 +63,7 @@ def describe(
 ) -> answers.Certificate:
     """Everything about a certificate at `now` (Unix seconds); `selector` tells what it serves."""
     known = identity(one.leaf)
+    data = tlsa(known.spki)
     return answers.Certificate(
         fingerprint=one.fingerprint,
         names=one.names,
@@ -81,8 +82,8 @@ def describe(
         trusted_until=iso_or_none(one.trusted_until),
         spki=known.spki.hex(),
         pin_sha256=base64.b64encode(known.spki).decode(),
-        tlsa=tlsa(one),
-        tlsa_records=tlsa_records(one, config),
+        tlsa=data,
+        tlsa_records=tlsa_records(one, data, config),
         chain_length=len(one.chain),
         chain=tuple(identity(link).subject for link in one.chain),
         paths=tuple(map(plain, one.paths)),

@@ -52,6 +52,11 @@ class Metrics:
         self._parts: list[ListenerMetrics | BackendMetrics] = []
         self._pacer = Pacer(self.write)
         self._health = directory / f"gauge_livemin_{worker}.db"
+        self._make_listeners_metrics(registry)
+        self._make_backends_metrics(registry)
+        self._make_the_workers_own(registry)
+
+    def _make_listeners_metrics(self, registry: CollectorRegistry) -> None:
         self._connections = Counter(
             "snigate_connections_total", "Connections that ended, by how.", ("listener", "outcome"), registry=registry
         )
@@ -78,6 +83,8 @@ class Metrics:
         self._bytes = Counter(
             "snigate_bytes_total", "Bytes sent to either side.", ("listener", "direction"), registry=registry
         )
+
+    def _make_backends_metrics(self, registry: CollectorRegistry) -> None:
         self._connect_duration = Histogram(
             "snigate_backend_connect_duration_seconds",
             "From the first attempt to a connection that is ready, TLS included.",
@@ -98,6 +105,8 @@ class Metrics:
             multiprocess_mode="livemin",
             registry=registry,
         )
+
+    def _make_the_workers_own(self, registry: CollectorRegistry) -> None:
         selections = Counter(
             "snigate_certificate_selections_total", "Certificates served, by level.", ("level",), registry=registry
         )

@@ -12,10 +12,10 @@ from collections.abc import Callable, Collection
 from ipaddress import ip_address
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from certstore.names import InvalidName, canonical_pattern, wildcard_of
+from certstore.outline import public_key_digest
 
 NAMED = 3  # of a certificate's names in a sentence
 
@@ -55,10 +55,8 @@ class Verification:
 
 
 def pin_of(certificate: x509.Certificate) -> str:
-    """SHA-256 of the SubjectPublicKeyInfo, in base64."""
-    digest = hashes.Hash(hashes.SHA256())
-    digest.update(certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
-    return base64.b64encode(digest.finalize()).decode()
+    """SHA-256 of the SubjectPublicKeyInfo, as the certificate has it, in base64."""
+    return base64.b64encode(public_key_digest(certificate.public_bytes(Encoding.DER))).decode()
 
 
 def names_in(certificate: x509.Certificate) -> tuple[str, ...]:

@@ -25,8 +25,9 @@ from certstore.load import (
     prove_certificate,
     prove_key,
 )
+from certstore.outline import parts
 from certstore.unlock import UnlockedFile
-from tests.support.openssl import openssl
+from tests.support.openssl import COMPRESSED_P256, compressed_key, openssl
 from tests.support.pki import Authority, Pair, new_key, self_signed
 
 KEY_TYPES = ["ecdsa-p256", "ecdsa-p384", "ecdsa-p521", "ed25519", "ed448", "rsa-2048"]
@@ -164,9 +165,10 @@ def test_keys_as_openssl_makes_them_are_taken() -> None:
 
 
 def test_a_certificate_with_a_compressed_point_pairs_with_its_key() -> None:
-    key = openssl("ecparam", "-name", "prime256v1", "-genkey", "-noout", "-conv_form", "compressed")
+    key = compressed_key()
     subject = ("-subj", "/CN=a.example", "-addext", "basicConstraints=critical,CA:false")
     made = openssl("req", "-x509", "-key", "/dev/stdin", *subject, data=key)
+    assert len(parts(x509.load_pem_x509_certificate(made).public_bytes(Encoding.DER))[3]) == COMPRESSED_P256
     assert parse_file(made).certificates[0].spki == parse_file(key).keys[0].spki
 
 

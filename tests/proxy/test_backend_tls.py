@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import base64
+import hashlib
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL
 
+from certstore.outline import parts
 from config.addresses import TcpAddress, UnixAddress
 from config.model import BackendConfig, Config
 from proxy.backend_tls import BackendTls, HandshakeRefused, ServerHandshake, backend_tls
@@ -16,6 +20,7 @@ from proxy.errors import HandshakeError
 from proxy.server_certificate import Verification, pin_of
 from proxy.tls_engine import TlsEngine
 from tests.support.engine import engine_for
+from tests.support.openssl import COMPRESSED_P256, compressed_key, openssl
 from tests.support.pki import DAY, Authority, Pair, new_key, pem_of, self_signed
 
 ROOT = Authority.make()
@@ -128,6 +133,14 @@ def test_with_pins_the_public_key_decides_alone(tmp_path: Path) -> None:
     wrong = self_signed(NAME)
     said = refusal(pinned.towards(SERVER).begin(), wrong)
     assert said.startswith(f"its public key has the pin {pin_of(wrong.certificate)}, which is none of tls_pin")
+
+
+def test_a_pin_is_of_the_public_key_as_the_certificate_has_it() -> None:
+    made = openssl("req", "-x509", "-key", "/dev/stdin", "-subj", "/CN=a.example", data=compressed_key())
+    certificate = x509.load_pem_x509_certificate(made)
+    key = parts(certificate.public_bytes(Encoding.DER))[3]
+    assert len(key) == COMPRESSED_P256
+    assert pin_of(certificate) == base64.b64encode(hashlib.sha256(key).digest()).decode()
 
 
 def test_a_certificate_that_cannot_be_read_is_refused() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -59,6 +60,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
     """How bytes pass through; none of the descriptors that it takes may be left open."""
     monkeypatch.setattr("proxy.relay.AVAILABLE", request.param == "spliced")
     uvloop.run(asyncio.sleep(0))  # its first loop opens some for good
+    gc.collect()  # what other tests have left may go now, but not meanwhile
     before = open_descriptors()
     yield
     assert open_descriptors() == before
