@@ -29,6 +29,14 @@ class ConversationError(Exception):
     """The server is none to send clients to; the text says why, and fits behind its name."""
 
 
+class TurnedAway(ConversationError):  # noqa: N818 - what happened
+    """The server serves others, but not this client, and has told why: `words`, which are for the client to hear."""
+
+    def __init__(self, message: str, words: bytes) -> None:
+        super().__init__(message)
+        self.words = words
+
+
 class Ask(NamedTuple):
     """What the server is sent, and what it owes then, such as "its greeting"."""
 

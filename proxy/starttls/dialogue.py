@@ -4,7 +4,8 @@
 
 The answer is to be sent whatever the verdict is. GO_ON: more is to be read. TLS: the go-ahead is in the answer, and the
 client's next byte is its ClientHello's. PLAIN: the backend is to be opened in plain text, and given what the client has
-said. CLOSE: the answer ends with the protocol's own words for it. After any verdict but GO_ON the dialogue is over.
+said. The others close, and the answer ends with the protocol's own words for it: GOODBYE, the client's own wish; SPOILT,
+by too many errors, commands or bytes; INJECTION, see below. After any verdict but GO_ON the dialogue is over.
 
 **Nothing may follow the command that begins TLS** in the bytes that it came in. A client waits for the go-ahead; who
 does not is somebody in between, whose plain text would be taken for the client's secured words (CVE-2011-0411). Refused
@@ -34,7 +35,9 @@ class Verdict(Enum):
     GO_ON = "go on"
     TLS = "tls"
     PLAIN = "plain"
-    CLOSE = "close"
+    GOODBYE = "goodbye"
+    SPOILT = "spoilt"
+    INJECTION = "injection"
 
 
 class Turn(NamedTuple):
@@ -111,7 +114,7 @@ class Dialogue(ABC):
             return self._close("Too many commands")
         turn = self._take(command)
         if turn.verdict is Verdict.TLS and self._reader.pending:
-            return Turn(self._pipelined(command), Verdict.CLOSE)
+            return Turn(self._pipelined(command), Verdict.INJECTION)
         return turn
 
     def _failed(self, answer: bytes) -> Turn:
@@ -122,7 +125,7 @@ class Dialogue(ABC):
         return self._close("Too many errors", answer)
 
     def _close(self, why: str, answer: bytes = b"") -> Turn:
-        return Turn(answer + self._bye(why), Verdict.CLOSE)
+        return Turn(answer + self._bye(why), Verdict.SPOILT)
 
     def _announced(self, announced: Announced) -> Turn:
         """A literal is announced, which only some protocols have."""

@@ -12,7 +12,17 @@ import re
 from collections.abc import Callable, Generator
 from typing import Final
 
-from proxy.starttls.conversation import LINE_CAP, MORE, SECURE, Ask, Conversation, ConversationError, Script, quoted
+from proxy.starttls.conversation import (
+    LINE_CAP,
+    MORE,
+    SECURE,
+    Ask,
+    Conversation,
+    ConversationError,
+    Script,
+    TurnedAway,
+    quoted,
+)
 from proxy.starttls.dialogue import Dialogue, Farewell, Turn, Verdict, Words
 from proxy.starttls.lines import Announced, LiteralReader, ResponseReader, without_ending
 from proxy.starttls.opening import Introduction, Opened, Opening, Plan, bare_address, insist_on_tls
@@ -66,7 +76,7 @@ class ImapDialogue(Dialogue):
     def _logout(self, tag: bytes, argument: bytes) -> Turn:
         if argument:
             return self._superfluous(tag)
-        return Turn(b"* BYE Logging out\r\n" + tag + b" OK Logout completed\r\n", Verdict.CLOSE)
+        return Turn(b"* BYE Logging out\r\n" + tag + b" OK Logout completed\r\n", Verdict.GOODBYE)
 
     def _starttls(self, tag: bytes, argument: bytes) -> Turn:
         if argument:
@@ -123,6 +133,8 @@ def _greeting() -> Generator[Ask, bytes, tuple[bytes, bytes]]:
     """The code in the server's greeting, and the text behind it."""
     line = yield Ask(b"", "its greeting")
     match = _GREETING.fullmatch(line)
+    if match is not None and match[1].upper() == b"BYE":
+        raise TurnedAway(f"it greeted with {quoted(line)}", line)
     if match is None or match[1].upper() != b"OK":  # PREAUTH: whoever connects would be logged in
         raise ConversationError(f"it greeted with {quoted(line)}")
     return match[2] or b"", match[3] or b""

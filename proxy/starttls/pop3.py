@@ -11,7 +11,17 @@ import re
 from collections.abc import Callable, Generator
 from typing import Final
 
-from proxy.starttls.conversation import LINE_CAP, MORE, SECURE, Ask, Conversation, ConversationError, Script, quoted
+from proxy.starttls.conversation import (
+    LINE_CAP,
+    MORE,
+    SECURE,
+    Ask,
+    Conversation,
+    ConversationError,
+    Script,
+    TurnedAway,
+    quoted,
+)
 from proxy.starttls.dialogue import Dialogue, Farewell, Turn, Verdict, Words
 from proxy.starttls.lines import LineReader
 from proxy.starttls.opening import Opened, Opening, Plan, attributes, insist_on_tls
@@ -55,7 +65,7 @@ class Pop3Dialogue(Dialogue):
         return Turn(b"+OK Begin TLS negotiation now\r\n", Verdict.TLS)
 
     def _quit(self, _argument: bytes) -> Turn:
-        return Turn(b"+OK Bye\r\n", Verdict.CLOSE)
+        return Turn(b"+OK Bye\r\n", Verdict.GOODBYE)
 
     def _login(self, _argument: bytes) -> Turn:
         return self._failed(b"-ERR [SYS/PERM] Passwords are taken under TLS only; say STLS first\r\n")
@@ -82,8 +92,12 @@ _COMMANDS: Final[dict[bytes, Callable[[Pop3Dialogue, bytes], Turn]]] = {
 
 
 def _status(ask: Ask, otherwise: str) -> Generator[Ask, bytes, bytes]:
+    """The text behind +OK in the answer. Raises ConversationError, see _text."""
+    return _text((yield ask), otherwise)
+
+
+def _text(line: bytes, otherwise: str) -> bytes:
     """The text behind +OK. Raises ConversationError for anything else: `otherwise`, and the server's words."""
-    line = yield ask
     status, _, text = line.rstrip(b"\r\n").partition(b" ")
     if status.upper() != b"+OK":
         raise ConversationError(f"{otherwise} with {quoted(line)}")
@@ -91,7 +105,10 @@ def _status(ask: Ask, otherwise: str) -> Generator[Ask, bytes, bytes]:
 
 
 def _greeting() -> Generator[Ask, bytes, bytes]:
-    return (yield from _status(Ask(b"", "its greeting"), "it greeted"))
+    line = yield Ask(b"", "its greeting")
+    if line.upper().startswith(b"-ERR"):
+        raise TurnedAway(f"it greeted with {quoted(line)}", line)
+    return _text(line, "it greeted")
 
 
 def _probe() -> Script[Probed]:

@@ -10,7 +10,17 @@ import re
 from collections.abc import Callable, Generator
 from typing import Final, NamedTuple
 
-from proxy.starttls.conversation import LINE_CAP, MORE, SECURE, Ask, Conversation, ConversationError, Script, quoted
+from proxy.starttls.conversation import (
+    LINE_CAP,
+    MORE,
+    SECURE,
+    Ask,
+    Conversation,
+    ConversationError,
+    Script,
+    TurnedAway,
+    quoted,
+)
 from proxy.starttls.dialogue import Dialogue, Farewell, Turn, Verdict, Words
 from proxy.starttls.lines import Announced, LiteralReader, ResponseReader, without_ending
 from proxy.starttls.opening import Opened, Opening, Plan, attributes, insist_on_tls
@@ -64,7 +74,7 @@ class SieveDialogue(Dialogue):
         return Turn(b'OK (TAG %b) "NOOP completed"\r\n' % _string(string.value))
 
     def _logout(self, argument: bytes) -> Turn:
-        return self._superfluous() if argument else Turn(b'OK "Logout completed"\r\n', Verdict.CLOSE)
+        return self._superfluous() if argument else Turn(b'OK "Logout completed"\r\n', Verdict.GOODBYE)
 
     def _starttls(self, argument: bytes) -> Turn:
         return self._superfluous() if argument else Turn(b'OK "Begin TLS negotiation now"\r\n', Verdict.TLS)
@@ -153,7 +163,7 @@ def _block(ask: Ask) -> Generator[Ask, bytes, _Block]:
         capabilities.append(_capability(line, ask))
         line = yield MORE
     if status[1].upper() != b"OK":
-        raise ConversationError(f"{ask.awaited} is {quoted(line)}")
+        raise TurnedAway(f"{ask.awaited} is {quoted(line)}", line)
     return _Block(capabilities, without_ending(line) + b"\r\n")
 
 

@@ -12,10 +12,20 @@ session, as Postfix has it with smtpd_forbid_bare_newline = reject.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Collection, Generator
 from typing import Final, NamedTuple
 
-from proxy.starttls.conversation import LINE_CAP, MORE, SECURE, Ask, Conversation, ConversationError, Script, quoted
+from proxy.starttls.conversation import (
+    LINE_CAP,
+    MORE,
+    SECURE,
+    Ask,
+    Conversation,
+    ConversationError,
+    Script,
+    TurnedAway,
+    quoted,
+)
 from proxy.starttls.dialogue import Dialogue, Farewell, Turn, Verdict, Words
 from proxy.starttls.lines import LineReader
 from proxy.starttls.opening import Introduction, Opened, Opening, Plan, attributes
@@ -39,6 +49,8 @@ _FAREWELLS: Final = {
 _COMMAND: Final = re.compile(rb"([A-Za-z]+)(?: +([^ ].*?)?)? *\r\n", re.DOTALL)
 _HOST: Final = re.compile(rb"[!-~]+(?: [ -~]*)?")
 _REPLY: Final = re.compile(rb"([2-5]\d\d)(?:([ -])(.*?))?\r?\n", re.DOTALL)
+# Answers to XCLIENT of a server that does not take it, whoever the client is: syntax, order, authorization.
+_OUR_FAULT: Final = frozenset({500, 501, 502, 503, 504, 550})
 _XTEXT_UNSAFE: Final = re.compile(rb"[^!-*,-<>-~]")  # RFC 3461 section 4
 
 
@@ -54,7 +66,7 @@ class SmtpDialogue(Dialogue):
 
     def _take(self, command: bytes) -> Turn:
         if not command.endswith(b"\r\n"):
-            return Turn(b"521 5.5.2 Lines end with CR LF\r\n", Verdict.CLOSE)
+            return Turn(b"521 5.5.2 Lines end with CR LF\r\n", Verdict.SPOILT)
         if printable(command) != command[:-2] and not self._is_utf8(command):
             return self._failed(b"500 5.5.2 Syntax error: control or invalid characters\r\n")
         match = _COMMAND.fullmatch(command)
@@ -96,7 +108,7 @@ class SmtpDialogue(Dialogue):
         return Turn(b"214 2.0.0 Say EHLO, then STARTTLS\r\n")
 
     def _quit(self, _argument: bytes) -> Turn:
-        return Turn(b"221 2.0.0 Bye\r\n", Verdict.CLOSE)
+        return Turn(b"221 2.0.0 Bye\r\n", Verdict.GOODBYE)
 
     def _auth(self, _argument: bytes) -> Turn:
         return self._failed(_TLS_FIRST)
@@ -141,6 +153,12 @@ class _Reply(NamedTuple):
             raise ConversationError(f"{otherwise} with {quoted(self.raw)}")
         return self
 
+    def insist_for_client(self, code: int, otherwise: str, ours: Collection[int] = ()) -> _Reply:
+        """The same for an answer that is about the client: its refusal raises TurnedAway, but for codes in `ours`."""
+        if self.code >= 400 and self.code not in ours:
+            raise TurnedAway(f"{otherwise} with {quoted(self.raw)}", self.raw)
+        return self.insist(code, otherwise)
+
 
 def _reply(ask: Ask) -> Generator[Ask, bytes, _Reply]:
     lines: list[bytes] = []
@@ -157,7 +175,7 @@ def _reply(ask: Ask) -> Generator[Ask, bytes, _Reply]:
 
 
 def _greeting() -> Generator[Ask, bytes, _Reply]:
-    return (yield from _reply(Ask(b"", "its greeting"))).insist(220, "it greeted")
+    return (yield from _reply(Ask(b"", "its greeting"))).insist_for_client(220, "it greeted")
 
 
 def _extensions(name: str) -> Generator[Ask, bytes, list[bytes]]:
@@ -184,10 +202,10 @@ def _open(plan: Plan) -> Script[Opened]:
     if plan.introduction is not None:
         command = _xclient(plan.introduction, (yield from _extensions(plan.name)))
         reply = yield from _reply(Ask(command, "its answer to XCLIENT"))
-        greeting = reply.insist(220, "it answered XCLIENT")
+        greeting = reply.insist_for_client(220, "it answered XCLIENT", _OUR_FAULT)
     if plan.hello:
         reply = yield from _reply(Ask(plan.hello, "its answer to the client's EHLO"))
-        reply.insist(250, "it answered the client's EHLO")
+        reply.insist_for_client(250, "it answered the client's EHLO")
     return Opened(greeting.raw, b"")
 
 

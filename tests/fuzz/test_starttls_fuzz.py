@@ -94,7 +94,7 @@ def test_whatever_a_client_says_is_answered_and_where_its_bytes_are_cut_changes_
     assert unsaid == b""
     is_proper(whole)
     pieces, unsaid = listen(begin(PROTOCOLS[name], require_tls), cut(said, places))
-    if whole.verdict is Verdict.CLOSE and pieces.verdict is Verdict.TLS:
+    if whole.verdict is Verdict.INJECTION and pieces.verdict is Verdict.TLS:
         assert unsaid  # it came behind the command that begins TLS: in later bytes that is for TLS to refuse
     elif whole.verdict is Verdict.PLAIN:
         assert pieces._replace(rest=pieces.rest + unsaid) == whole

@@ -51,7 +51,7 @@ def refused_behind(protocol: MailProtocol, command: bytes, behind: bytes) -> byt
         if place < len(command):
             assert (answer, client.verdict()) == (b"", Verdict.GO_ON)
             answer = client.says(said[place:])
-        assert client.verdict() is Verdict.CLOSE
+        assert client.verdict() is Verdict.INJECTION
         answers.add(answer)
     (answer,) = answers
     return answer

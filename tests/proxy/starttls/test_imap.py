@@ -41,7 +41,7 @@ def test_what_does_no_harm_is_answered() -> None:
     assert client.says(b'2 id ("name" "a mail program")\r\n') == b"* ID NIL\r\n2 OK ID completed\r\n"
     assert client.says(b"3 ID NIL\n") == b"* ID NIL\r\n3 OK ID completed\r\n"
     assert client.says(b"4 LOGOUT\r\n") == b"* BYE Logging out\r\n4 OK Logout completed\r\n"
-    assert client.verdict() is Verdict.CLOSE
+    assert client.verdict() is Verdict.GOODBYE
 
 
 @pytest.mark.parametrize("command", [b"LOGIN alice secret", b"AUTHENTICATE PLAIN", b"authenticate PLAIN AGEAYg=="])
@@ -108,7 +108,7 @@ def test_a_literal_over_the_limit_is_refused_or_ends_the_session() -> None:
     assert client.says(b"a ID ({9000}\r\n") == b"a BAD Command too long\r\n"
     assert client.verdict() is Verdict.GO_ON
     assert client.says(b"b ID ({99999999999999999999+}\r\n") == b"* BYE A literal is too long\r\n"
-    assert client.verdict() is Verdict.CLOSE
+    assert client.verdict() is Verdict.SPOILT
 
 
 def test_a_line_over_the_limit_is_an_error_under_its_tag_and_the_next_one_is_read() -> None:

@@ -53,7 +53,7 @@ def test_anything_else_is_an_error(line: bytes) -> None:
 def test_a_client_may_leave() -> None:
     client = Client(POP3)
     assert client.says(b"QUIT\n") == b"+OK Bye\r\n"
-    assert client.verdict() is Verdict.CLOSE
+    assert client.verdict() is Verdict.GOODBYE
 
 
 def test_a_line_over_the_limit_is_an_error_and_the_next_one_is_read() -> None:
@@ -72,7 +72,7 @@ def test_too_many_errors_or_commands_end_the_session() -> None:
     client = Client(POP3)
     client.says(b"STAT\r\n" * (MAX_ERRORS - 1))
     assert client.says(b"STAT\r\n") == UNKNOWN + b"-ERR Too many errors, closing\r\n"
-    assert client.verdict() is Verdict.CLOSE
+    assert client.verdict() is Verdict.SPOILT
     client = Client(POP3)
     assert client.says(b"CAPA\r\n" * 1000).count(b"+OK") == MAX_COMMANDS
     assert client.turn.answer.endswith(b".\r\n-ERR Too many commands, closing\r\n")

@@ -66,7 +66,7 @@ def test_a_noop_does_not_say_back_what_is_no_short_text(argument: bytes) -> None
 def test_a_client_may_leave() -> None:
     client = Client(SIEVE)
     assert client.says(b"LOGOUT\r\n") == b'OK "Logout completed"\r\n'
-    assert client.verdict() is Verdict.CLOSE
+    assert client.verdict() is Verdict.GOODBYE
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_everything_else_is_refused(command: bytes, answer: bytes) -> None:
 def test_a_literal_that_cannot_be_read_ends_the_session(announcement: bytes, answer: bytes) -> None:
     client = Client(SIEVE)
     assert client.says(b"NOOP " + announcement + b"\r\n") == answer
-    assert client.verdict() is Verdict.CLOSE
+    assert client.verdict() is Verdict.SPOILT
 
 
 def test_a_line_over_the_limit_is_an_error_and_the_next_one_is_read() -> None:
@@ -122,7 +122,7 @@ def test_too_many_errors_or_commands_end_the_session() -> None:
     client = Client(SIEVE)
     client.says(b"x\r\n" * (MAX_ERRORS - 1))
     assert client.says(b"x\r\n") == UNKNOWN + b'BYE "Too many errors"\r\n'
-    assert client.verdict() is Verdict.CLOSE
+    assert client.verdict() is Verdict.SPOILT
     client = Client(SIEVE)
     assert client.says(b"NOOP\r\n" * 1000).count(b"\r\n") == MAX_COMMANDS + 1
     assert client.turn.answer.endswith(b'BYE "Too many commands"\r\n')

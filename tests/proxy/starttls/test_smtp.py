@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.starttls.conversation import ConversationError
+from proxy.starttls.conversation import ConversationError, TurnedAway
 from proxy.starttls.dialogue import MAX_COMMANDS, MAX_ERRORS, Farewell, Turn, Verdict
 from proxy.starttls.opening import Introduction, Opened, Plan
 from proxy.starttls.probe import Probed
@@ -49,7 +49,7 @@ def test_what_does_no_harm_is_answered() -> None:
     assert client.says(b"RSET\r\n") == b"250 2.0.0 OK\r\n"
     assert client.says(b"HELP\r\n") == b"214 2.0.0 Say EHLO, then STARTTLS\r\n"
     assert client.says(b"QUIT\r\n") == b"221 2.0.0 Bye\r\n"
-    assert client.verdict() is Verdict.CLOSE
+    assert client.verdict() is Verdict.GOODBYE
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_a_malformed_command_is_an_error_and_nothing_more(command: bytes, answer
 def test_a_bare_line_feed_ends_the_session_and_nothing_behind_it_is_read(line: bytes, require_tls: bool) -> None:
     client = Client(SMTP, require_tls=require_tls)
     assert client.says(line) == b"521 5.5.2 Lines end with CR LF\r\n"
-    assert client.verdict() is Verdict.CLOSE
+    assert client.verdict() is Verdict.SPOILT
 
 
 def test_commands_may_come_together_and_in_pieces() -> None:
@@ -121,7 +121,7 @@ def test_too_many_errors_end_the_session() -> None:
     for _ in range(MAX_ERRORS - 1):
         assert client.says(b"DATA\r\n") == TLS_FIRST
     assert client.says(b"DATA\r\n") == TLS_FIRST + b"421 4.7.0 mx.example.com Too many errors, closing\r\n"
-    assert client.verdict() is Verdict.CLOSE
+    assert client.verdict() is Verdict.SPOILT
 
 
 def test_too_many_commands_end_the_session() -> None:
@@ -129,13 +129,13 @@ def test_too_many_commands_end_the_session() -> None:
     client.says(b"NOOP\r\n" * MAX_COMMANDS)
     assert client.verdict() is Verdict.GO_ON
     assert client.says(b"NOOP\r\n" * 1000) == b"421 4.7.0 mx.example.com Too many commands, closing\r\n"
-    assert client.verdict() is Verdict.CLOSE
+    assert client.verdict() is Verdict.SPOILT
 
 
 def test_nothing_is_taken_after_the_end() -> None:
     client = Client(SMTP)
     client.says(b"QUIT\r\nNOOP\r\n")
-    with pytest.raises(RuntimeError, match="'close'"):
+    with pytest.raises(RuntimeError, match="'goodbye'"):
         client.says(b"NOOP\r\n")
 
 
@@ -264,10 +264,26 @@ def test_a_backend_that_is_not_welcoming_is_an_error_in_words(script: list[tuple
     assert str(caught.value) == words
 
 
-def test_a_backend_that_refuses_the_clients_ehlo_is_not_used() -> None:
+def test_a_backend_that_turns_the_client_away_has_words_for_it() -> None:
     hello = b"EHLO client.example\r\n"
-    with pytest.raises(ConversationError, match='it answered the client\'s EHLO with "550 not you"'):
+    with pytest.raises(TurnedAway, match='it answered the client\'s EHLO with "550 not you"') as caught:
         play(SMTP.opening(Plan("me", hello=hello)), (b"", GREETING), (hello, b"550 not you\r\n"))
+    assert caught.value.words == b"550 not you\r\n"
+    with pytest.raises(TurnedAway) as caught:
+        play(SMTP.opening(Plan("me")), (b"", b"554-no\n554 service\r\n"))
+    assert caught.value.words == b"554-no\r\n554 service\r\n"
+    answers = (b"", GREETING), (b"EHLO me\r\n", POSTFIX)
+    said = b"XCLIENT NAME=[TEMPUNAVAIL] ADDR=192.0.2.7 PORT=4711 DESTADDR=198.51.100.1 DESTPORT=25\r\n"
+    with pytest.raises(TurnedAway) as caught:
+        play(SMTP.opening(Plan("me", introduction=ALICE)), *answers, (said, b"421 4.7.0 too many of yours\r\n"))
+    assert caught.value.words == b"421 4.7.0 too many of yours\r\n"
+
+
+def test_a_backend_that_does_not_let_snigate_introduce_clients_turns_none_of_them_away() -> None:
+    answers = (b"", GREETING), (b"EHLO me\r\n", b"250-x\r\n250 XCLIENT ADDR\r\n")
+    with pytest.raises(ConversationError) as caught:
+        play(SMTP.opening(Plan("me", introduction=ALICE)), *answers, (b"XCLIENT ADDR=192.0.2.7\r\n", b"550 no\r\n"))
+    assert not isinstance(caught.value, TurnedAway)
 
 
 def test_what_is_awaited_is_said_for_messages_about_time() -> None:
