@@ -10,21 +10,15 @@ from collections.abc import Iterable, Iterator
 
 from config.addresses import TcpAddress, UnixAddress
 from config.fields import WELCOME, is_address
+from config.mail_checks import mail_findings, references
 from config.model import HTTP_REDIRECT, BackendConfig, Config, ListenerConfig, RouteConfig
 from config.sources import KeyPath
 from config.words import quoted, suggestion
 
 Findings = Iterator[tuple[KeyPath, str]]
 
-_SUBMISSION_PORTS = frozenset({465, 587})
 _NOT_OF_REDIRECTS = ("tls", "require_tls", "alpn", "strict_sni", "default", "pin", "backend", "routes")
 _ONLY_OF_REDIRECTS = ("redirect_port", "acme_webroot", "acme_backend")
-_RELAY_DANGER = (
-    "behind a proxy a mail server takes every stranger for a local client and relays mail for them, unless it is told "
-    "the client's address"
-)
-
-
 # Keys of a route about TLS that ends here.
 _TERMINATION = frozenset({"profile", "alpn", "client_auth", "client_ca", "client_crl"})
 
@@ -35,14 +29,13 @@ def inconsistencies(config: Config) -> Findings:
     yield from _addresses_given_twice(config)
     yield from _out_of_place_keys(config)
     yield from _missing_backends(config)
-    yield from _unsafe_smtp_backends(config)
+    yield from mail_findings(config)
     for name, backend in config.backends.items():
         yield from _servers_given_twice(backend, ("backends", name, "servers"))
         yield from _idle_backend_keys(backend, ("backends", name))
     for index, listener in enumerate(config.listeners):
         yield from _hosts_given_twice(listener, ("listeners", index, "routes"))
         yield from _idle_default(listener, ("listeners", index))
-        yield from _misplaced_require_tls(listener, ("listeners", index, "require_tls"))
         for place, route in enumerate(listener.routes):
             yield from _idle_keys(listener, route, ("listeners", index, "routes", place))
             yield from _twice_encrypted(config, listener, route, ("listeners", index, "routes", place))
@@ -78,17 +71,9 @@ def _listen_addresses(config: Config) -> Iterator[tuple[KeyPath, str, TcpAddress
             yield ("listeners", index, "bind"), f"listener {quoted(listener.name)}", address
 
 
-def _references(listener: ListenerConfig, index: int) -> Iterator[tuple[KeyPath, str]]:
-    if listener.backend is not None:
-        yield ("listeners", index, "backend"), listener.backend
-    for place, route in enumerate(listener.routes):
-        if route.backend is not None:
-            yield ("listeners", index, "routes", place, "backend"), route.backend
-
-
 def _missing_backends(config: Config) -> Findings:
     for index, listener in enumerate(config.listeners):
-        for path, name in _references(listener, index):
+        for path, name in references(listener, index):
             if name == WELCOME:
                 if listener.is_mail:
                     yield path, f'the built-in backend "{WELCOME}" speaks HTTP; name the server of this mail listener'
@@ -128,32 +113,6 @@ def _out_of_place_keys(config: Config) -> Findings:
                 yield ("listeners", index, key), message
 
 
-def _unsafe_smtp_backends(config: Config) -> Findings:
-    reported: set[str] = set()
-    for index, listener in enumerate(config.listeners):
-        if listener.protocol != "smtp":
-            continue
-        for path, name in _references(listener, index):
-            if is_address(name):
-                yield (
-                    path,
-                    f"an SMTP listener needs a table of [backends] that says client_address, not an address: "
-                    f'{_RELAY_DANGER}; write servers = ["{name}"] and client_address = "proxy-v2" there',
-                )
-            elif (
-                name in config.backends
-                and name not in reported
-                and "client_address" not in config.backends[name].model_fields_set
-            ):
-                reported.add(name)
-                yield (
-                    ("backends", name, "client_address"),
-                    f"must be said, since SMTP listener {quoted(listener.name)} uses this backend: {_RELAY_DANGER}; "
-                    f'write "proxy-v2" (for Postfix with smtpd_upstream_proxy_protocol = haproxy), or "none" if the '
-                    f"server trusts this proxy's address with nothing",
-                )
-
-
 def _servers_given_twice(backend: BackendConfig, path: KeyPath) -> Findings:
     for place, server in enumerate(backend.servers):
         if server in backend.servers[:place]:
@@ -163,9 +122,9 @@ def _servers_given_twice(backend: BackendConfig, path: KeyPath) -> Findings:
 def _idle_backend_keys(backend: BackendConfig, path: KeyPath) -> Findings:
     """Keys of a backend that could have no effect, and a certificate's name that nothing says."""
     said = backend.model_fields_set
-    if backend.tls != "verify":
+    if backend.tls == "off":
         for key in sorted(said & {"tls_ca", "tls_name", "tls_pin"}):
-            yield (*path, key), 'has no effect without tls = "verify"; add that, or leave the key out'
+            yield (*path, key), 'has no effect without tls = "verify" or "starttls"; add one, or leave the key out'
     else:
         if backend.tls_pin and "tls_ca" in said:
             yield (*path, "tls_ca"), "has no effect beside tls_pin, which decides alone; leave one of them out"
@@ -204,17 +163,6 @@ def _hosts_given_twice(listener: ListenerConfig, path: KeyPath) -> Findings:
                 where = "twice in this route" if rival == place else f"also in routes[{rival}] of this listener"
                 yield (*path, place, "hosts"), f"{quoted(host)} is {where}; keep it in one place"
             earlier.append((place, route))
-
-
-def _misplaced_require_tls(listener: ListenerConfig, path: KeyPath) -> Findings:
-    if listener.redirects or "require_tls" not in listener.model_fields_set:
-        return
-    if listener.tls != "starttls":
-        yield path, 'has no effect without tls = "starttls"; leave it out'
-    elif not listener.require_tls and listener.protocol != "smtp":
-        yield path, 'may be false only with protocol = "smtp", between mail servers; leave it out'
-    elif not listener.require_tls and any(address.port in _SUBMISSION_PORTS for address in listener.bind):
-        yield path, "must not be false on a submission port (465, 587), where clients send passwords; leave it out"
 
 
 def _idle_default(listener: ListenerConfig, path: KeyPath) -> Findings:

@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from config.addresses import TcpAddress
-from config.availability import unavailable
 from config.checks import inconsistencies
 from config.errors import ConfigError, Problem
 from config.failures import failures, unknown_key, unknown_table
@@ -99,8 +98,6 @@ def checked(tree: Tree) -> Config:
     if tree.complete:
         for path, message in inconsistencies(config):
             checker.report_unless_known(path, message)
-    for path, message in unavailable(config):
-        checker.report_unless_known(path, message)
     if tree.problems or checker.problems:
         raise ConfigError((*tree.problems, *checker.problems))
     listener_files = tuple(tree.file_of(("listeners", index)) for index in range(len(config.listeners)))

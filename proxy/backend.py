@@ -9,6 +9,10 @@ from typing import NamedTuple, Protocol
 from certstore.ranking import Level
 from proxy.layer import PLAIN_TEXT, Layer
 from proxy.poller import Loop
+from proxy.starttls.conversation import TurnedAway
+from proxy.starttls.opening import Opened
+from proxy.starttls.probe import Probed
+from proxy.starttls.protocol import MailProtocol
 from proxy.tls_engine import Negotiated, TlsEngine
 
 Endpoint = tuple[str, int]
@@ -33,6 +37,15 @@ class Established(NamedTuple):
     client_name: str | None = None  # the common name in the client's certificate, which was verified; "" without one
 
 
+class MailClient(NamedTuple):
+    """How far a mail client has got, to where its server is to be brought before the two are joined."""
+
+    protocol: MailProtocol
+    name: str  # what snigate calls itself to a server
+    greeted: bool  # by snigate, in the server's place
+    hello: bytes = b""  # see Plan.hello
+
+
 class Place(Protocol):
     """What counts an open connection."""
 
@@ -43,15 +56,22 @@ class Place(Protocol):
 class Connected:
     """A connection to one server of a backend, ready for the stream. Who gets it calls `release` or `drop` once."""
 
-    __slots__ = ("_places", "engine", "first", "server", "socket")
+    __slots__ = ("_places", "engine", "first", "heard", "server", "socket")
 
     def __init__(
-        self, sock: socket.socket, engine: TlsEngine | None, server: str, first: bytes, *places: Place
+        self,
+        sock: socket.socket,
+        engine: TlsEngine | None,
+        server: str,
+        first: bytes,
+        *places: Place,
+        heard: Opened | Probed | None = None,
     ) -> None:
         self.socket = sock
         self.engine = engine  # None: plain text
         self.server = server  # as configured
         self.first = first  # what the server is still to be sent, as it is, before the stream
+        self.heard = heard  # what came of a conversation with the server; None: there was none
         self._places = places
 
     @property
@@ -79,6 +99,9 @@ class Taker(Protocol):
     def not_reached(self, reason: str) -> None:
         """There is none, for this reason, in words."""
 
+    def turned_away(self, error: TurnedAway) -> None:
+        """There is none, since the server will have nothing to do with this client; it has words for it."""
+
 
 class Dial(Protocol):
     """A connection to a backend in the making."""
@@ -93,10 +116,12 @@ class Backend(Protocol):
     name: str
     waits_for_handshake: bool
 
-    def dial(self, loop: Loop, established: Established | None, taker: Taker) -> Dial | None:
+    def dial(
+        self, loop: Loop, established: Established | None, taker: Taker, mail: MailClient | None = None
+    ) -> Dial | None:
         """Begin to connect; `taker` is told once. None: it has been told already.
 
-        `established` is given where `waits_for_handshake`.
+        `established` is given where `waits_for_handshake`, and `mail` for a mail protocol's clients.
         """
 
 
@@ -113,6 +138,10 @@ class Reaching:
     def not_reached(self, reason: str) -> None:
         """See Taker."""
         self._outcome.set_exception(ConnectionError(reason))
+
+    def turned_away(self, error: TurnedAway) -> None:
+        """See Taker."""
+        self.not_reached(str(error))
 
     async def connected(self, dial: Dial | None) -> Connected:
         """What the dial that was begun for this taker has reached. Raises ConnectionError, the reason in words."""

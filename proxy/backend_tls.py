@@ -31,7 +31,7 @@ class BackendTls:
         """
         self._config = config
         self._context = client_context()
-        self._verifies = config.tls == "verify"
+        self._verifies = config.tls != "off"
         if self._verifies:
             self._context.set_verify(SSL.VERIFY_PEER, _judge)
             if not config.tls_pin:
@@ -41,7 +41,8 @@ class BackendTls:
         """TLS to one of the backend's servers."""
         host = address.host if isinstance(address, TcpAddress) else None
         name = self._config.tls_name or host
-        return ServerTls(self._context, name, self._config.tls_pin, self._verifies)
+        by_starttls = self._config.tls == "starttls"
+        return ServerTls(self._context, name, self._config.tls_pin, verifies=self._verifies, by_starttls=by_starttls)
 
     def _trust(self, anchors: list[crypto.X509]) -> None:
         store = self._context.get_cert_store()
@@ -55,9 +56,13 @@ class BackendTls:
 class ServerTls:
     """TLS to one server."""
 
-    __slots__ = ("_context", "_name", "_pins", "_server_name", "_verifies")
+    __slots__ = ("_context", "_name", "_pins", "_server_name", "_verifies", "by_starttls")
 
-    def __init__(self, context: SSL.Context, name: str | None, pins: tuple[str, ...], verifies: bool) -> None:
+    def __init__(
+        self, context: SSL.Context, name: str | None, pins: tuple[str, ...], *, verifies: bool, by_starttls: bool
+    ) -> None:
+        """`by_starttls`: it begins where a conversation says so, else with the connection's first byte."""
+        self.by_starttls = by_starttls
         self._context = context
         self._name = name
         self._server_name = None if name is None or is_address(name) else name
@@ -103,7 +108,7 @@ def backend_tls(config: Config) -> dict[str, BackendTls]:
     """The TLS of each backend that needs it. Raises ContextError."""
     found = {}
     for name, backend in config.backends.items():
-        if backend.tls == "verify" or backend.check == "tls":
+        if backend.tls != "off" or backend.check == "tls":
             try:
                 found[name] = BackendTls(backend)
             except ContextError as error:
@@ -114,7 +119,7 @@ def backend_tls(config: Config) -> dict[str, BackendTls]:
 def unusable_authorities(config: Config) -> Iterator[tuple[str, str]]:
     """The backends whose tls_ca cannot be used, each with the sentence that says why."""
     for name, backend in config.backends.items():
-        if backend.tls == "verify":
+        if backend.tls != "off":
             try:
                 BackendTls(backend)
             except ContextError as error:

@@ -2,10 +2,12 @@
 
     CONNECTING    until the kernel says how the connect went: at once where the server is on this machine
     SECURING      only where the server has TLS: until the handshake is done and the certificate verified
+    TALKING       only where a mail server is told something before its client's stream: until it has been
     OVER          the taker was told, or the dial was cancelled
 
-One deadline covers all of it, and each address gets its equal share of what is left for its connect. Nothing of the
-client's has been sent, so an address that fails costs nothing but time.
+One deadline covers connecting and securing, and each address gets its equal share of what is left for its connect. A
+mail server may take its time to greet, and be slow on purpose, so a conversation has a deadline of its own. Nothing of
+the client's has been sent, so an address that fails costs nothing but time.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import asyncio
 import errno
 import os
 import socket
+from collections.abc import Callable
 from enum import Enum
 
 from proxy.backend import Connected, Taker
@@ -21,9 +24,17 @@ from proxy.backend_tls import ServerTls
 from proxy.poller import Loop
 from proxy.securing import Securing
 from proxy.server import Server, ServerAddress
+from proxy.starttls.conversation import TurnedAway
+from proxy.starttls.opening import Opened
+from proxy.starttls.probe import Probed
+from proxy.talk import AnyConversation, Talk
 from proxy.tls_engine import TlsEngine
 
 RETRY_UNIX = 0.02  # seconds between attempts while a Unix socket's queue is full
+TALK_TIMEOUT = 60.0  # seconds for a conversation, STARTTLS included; its client waits meanwhile
+
+Converse = Callable[[], AnyConversation]  # begins a conversation with one server
+Heard = Opened | Probed | None
 
 
 class State(Enum):
@@ -31,6 +42,7 @@ class State(Enum):
 
     CONNECTING = "connecting"
     SECURING = "securing"
+    TALKING = "talking"
     OVER = "over"
 
 
@@ -39,12 +51,14 @@ class ServerDial:
 
     __slots__ = (
         "_address",
+        "_conversation",
+        "_converse",
         "_deadline",
         "_header",
         "_loop",
-        "_securing",
         "_server",
         "_socket",
+        "_step",
         "_taker",
         "_timeout",
         "_timer",
@@ -61,8 +75,9 @@ class ServerDial:
         header: bytes,
         timeout: float,
         taker: Taker,
+        converse: Converse | None = None,
     ) -> None:
-        """`header` goes before everything else, TLS included; without TLS it is left to the taker to send.
+        """`header` goes before everything else; where nothing is said to the server it is left to the taker to send.
 
         The connection that is taken holds a place of the server's address alone.
         """
@@ -72,11 +87,13 @@ class ServerDial:
         self._header = header
         self._timeout = timeout
         self._taker = taker
+        self._converse = converse
+        self._conversation: AnyConversation | None = None
         self._deadline = 0.0
         self._tried: tuple[ServerAddress, ...] = ()
         self._address: ServerAddress | None = None
         self._socket: socket.socket | None = None
-        self._securing: Securing | None = None
+        self._step: Securing | Talk | None = None
         self._timer: asyncio.Handle | None = None
         self.state = State.CONNECTING
 
@@ -150,30 +167,69 @@ class ServerDial:
         """The connection is made; TLS may be next."""
         if self._timer is not None:
             self._stop_timer()
-        if self._tls is None:
-            self._succeed(None, self._header)
+        if self._tls is None or self._tls.by_starttls:
+            self._greet(None, self._header)
             return
         self.state = State.SECURING
         self._timer = self._loop.call_at(
             self._deadline, self._failed, f"the TLS handshake was not done within {self._timeout:g} s"
         )
-        self._securing = Securing(self._loop, sock, self._tls.begin(), self._succeed, self._failed)
-        self._securing.begin(self._header)
+        self._step = securing = Securing(self._loop, sock, self._tls.begin(), self._greet, self._failed)
+        securing.begin(self._header)
 
-    def _succeed(self, engine: TlsEngine | None, first: bytes) -> None:
-        """Hand the socket over."""
+    def _greet(self, engine: TlsEngine | None, first: bytes) -> None:
+        """The server can be spoken to; a conversation may be next."""
+        if self._converse is None:
+            self.talked(engine, first)
+            return
+        if self._timer is not None:
+            self._stop_timer()
+        sock = self._socket
+        assert sock is not None
+        self.state = State.TALKING
+        self._conversation = self._converse()
+        self._timer = self._loop.call_later(TALK_TIMEOUT, self._talk_overdue)
+        self._step = talk = Talk(self._loop, sock, engine, self._conversation, self._tls, self)
+        talk.begin(first)
+
+    def _talk_overdue(self) -> None:
+        assert self._conversation is not None
+        self._failed(f"{self._conversation.awaited} had not come after {TALK_TIMEOUT:g} s")
+
+    def failed(self, reason: str) -> None:
+        """See Party."""
+        self._failed(reason)
+
+    def turned_away(self, error: TurnedAway) -> None:
+        """See Party. The address is as good as any."""
+        address = self._address
+        assert address is not None
+        self._drop()
+        self.state = State.OVER
+        address.succeeded()
+        address.release()
+        self._refused(error)
+
+    def talked(self, engine: TlsEngine | None, first: bytes) -> None:
+        """See Party: hand the socket over."""
         sock, address = self._socket, self._address
         assert sock is not None
         assert address is not None
         if self._timer is not None:
             self._stop_timer()
         self.state = State.OVER
-        self._socket = self._securing = None
+        self._socket = self._step = None
         address.succeeded()
-        self._reached(sock, engine, first, address)
+        heard = self._conversation.outcome if self._conversation is not None else None
+        self._reached(sock, engine, first, address, heard)
 
-    def _reached(self, sock: socket.socket, engine: TlsEngine | None, first: bytes, address: ServerAddress) -> None:
-        self._taker.reached(Connected(sock, engine, self._server.name, first, address))
+    def _reached(
+        self, sock: socket.socket, engine: TlsEngine | None, first: bytes, address: ServerAddress, heard: Heard
+    ) -> None:
+        self._taker.reached(Connected(sock, engine, self._server.name, first, address, heard=heard))
+
+    def _refused(self, error: TurnedAway) -> None:
+        self._taker.turned_away(error)
 
     def _fail_soon(self, code: int | None) -> None:
         self._stop_timer()
@@ -200,9 +256,9 @@ class ServerDial:
     def _drop(self) -> None:
         """Close what the attempt has open."""
         self._stop_timer()
-        if self._securing is not None:
-            self._securing.stop()
-            self._securing = None
+        if self._step is not None:
+            self._step.stop()
+            self._step = None
         if self._socket is not None:
             self._loop.remove_writer(self._socket.fileno())
             self._socket.close()

@@ -30,6 +30,16 @@ class FailureKind(NamedTuple):
 HANDSHAKE_FAILURES: dict[str, FailureKind] = {
     "proxy_header_missing": FailureKind(Whose.OPERATOR, None, "a peer in accept_proxy_from sent no PROXY header"),
     "proxy_header_invalid": FailureKind(Whose.OPERATOR, None, "a peer in accept_proxy_from sent a bad PROXY header"),
+    "preamble_timeout": FailureKind(
+        Whose.CLIENT, None, "the client did not begin TLS within preamble_timeout, by the mail protocol's STARTTLS"
+    ),
+    "dialogue_spoilt": FailureKind(
+        Whose.CLIENT, None, "the client broke the mail protocol before TLS: errors, commands or bytes beyond measure"
+    ),
+    "starttls_injection": FailureKind(
+        Whose.CLIENT, None, "more came behind the command that begins TLS, as from somebody who injects commands"
+    ),
+    "tls_at_once": FailureKind(Whose.CLIENT, None, "the client began TLS at once on a STARTTLS port"),
     "not_tls": FailureKind(Whose.CLIENT, None, "what the client sent is not TLS"),
     "plain_http": FailureKind(Whose.CLIENT, None, "the client spoke plain HTTP to a TLS port"),
     "sslv2": FailureKind(Whose.CLIENT, 70, "the client opened with SSLv2"),
@@ -74,7 +84,9 @@ class Outcome(Enum):
     REDIRECTED = "redirected"
     REFUSED = "refused"
     HANDSHAKE_FAILED = "handshake_failed"
+    BEFORE_TLS = "before_tls"
     BACKEND_UNREACHABLE = "backend_unreachable"
+    REFUSED_BY_BACKEND = "refused_by_backend"
     TRUNCATED_BY_CLIENT = "truncated_by_client"
     RESET_BY_CLIENT = "reset_by_client"
     RESET_BY_BACKEND = "reset_by_backend"
@@ -95,6 +107,7 @@ _WHOSE = {
     Outcome.REFUSED: Whose.CLIENT,
     Outcome.HANDSHAKE_FAILED: Whose.CLIENT,
     Outcome.BACKEND_UNREACHABLE: Whose.BACKEND,
+    Outcome.REFUSED_BY_BACKEND: Whose.BACKEND,
     Outcome.TRUNCATED_BY_CLIENT: Whose.CLIENT,
     Outcome.RESET_BY_CLIENT: Whose.CLIENT,
     Outcome.RESET_BY_BACKEND: Whose.BACKEND,

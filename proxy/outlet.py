@@ -46,6 +46,11 @@ class Outlet(ABC):
         """Bytes that are still to be sent."""
         return 0 if self._held is None else len(self._held)
 
+    @property
+    def unsent(self) -> bytes:
+        """What is still to be sent, where it is no pipe's."""
+        return bytes(self._held) if isinstance(self._held, memoryview) else b""
+
     @abstractmethod
     def drained(self) -> None:
         """The outlet is empty again after it was blocked."""

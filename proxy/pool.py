@@ -6,18 +6,23 @@ A connection tries each server once at most, and none of its client's bytes befo
 from __future__ import annotations
 
 import socket
+from functools import partial
 
 from config.model import BackendConfig
 from proxy import preamble
-from proxy.backend import Connected, Dial, Established, Taker
+from proxy.backend import Connected, Dial, Established, MailClient, Taker
 from proxy.backend_tls import BackendTls
 from proxy.balancer import Balancer
-from proxy.dial import ServerDial, State
+from proxy.dial import Converse, Heard, ServerDial, State
 from proxy.metrics import BackendMetrics
 from proxy.poller import Loop
 from proxy.resolver import Resolver
 from proxy.server import Server, ServerAddress
+from proxy.starttls.conversation import TurnedAway
+from proxy.starttls.opening import Introduction, Plan
 from proxy.tls_engine import TlsEngine
+
+IN_PROTOCOL = frozenset({"xclient", "imap-id"})  # client_address that is said inside the mail protocol
 
 
 class Pool:
@@ -43,14 +48,41 @@ class Pool:
         self.resolver = Resolver(config.name, self.servers)
         self._balancer = Balancer(config.balance, self.servers)
         self._told = config.client_address
+        self._starttls = config.tls == "starttls"
         self._connect_timeout = connect_timeout
 
-    def dial(self, loop: Loop, established: Established | None, taker: Taker) -> Dial | None:
+    def dial(
+        self, loop: Loop, established: Established | None, taker: Taker, mail: MailClient | None = None
+    ) -> Dial | None:
         """See Backend.dial."""
         header = preamble.of_client(self._told, established)
-        dial = PoolDial(loop, self._balancer, header, self._connect_timeout, taker)
+        converse = None if mail is None else self._opening(established, mail)
+        return self._begin(loop, header, taker, converse)
+
+    def probe(self, loop: Loop, converse: Converse, taker: Taker) -> Dial | None:
+        """The same for a conversation of snigate's own."""
+        return self._begin(loop, preamble.of_snigate(self._told), taker, converse)
+
+    def _begin(self, loop: Loop, header: bytes, taker: Taker, converse: Converse | None) -> Dial | None:
+        dial = PoolDial(loop, self._balancer, header, self._connect_timeout, taker, converse)
         dial.begin()
         return None if dial.state is State.OVER else dial
+
+    def _opening(self, established: Established | None, mail: MailClient) -> Converse | None:
+        """What is to be said to a server before it hears this client; None: nothing."""
+        introduction = None
+        if self._told in IN_PROTOCOL:
+            assert established is not None
+            introduction = Introduction(
+                established.client,
+                established.local,
+                established.id,
+                established.server_name,
+                secured=established.negotiated is not None,
+            )
+        if introduction is None and not (mail.greeted or self._starttls):
+            return None
+        return partial(mail.protocol.opening, Plan(mail.name, self._starttls, introduction, mail.hello))
 
 
 class PoolDial(ServerDial):
@@ -65,10 +97,11 @@ class PoolDial(ServerDial):
         header: bytes,
         connect_timeout: float,
         taker: Taker,
+        converse: Converse | None,
     ) -> None:
         server = balancer.choose(loop.time())
         assert server is not None
-        super().__init__(loop, server, server.tls, header, connect_timeout, taker)
+        super().__init__(loop, server, server.tls, header, connect_timeout, taker, converse)
         self._balancer = balancer
         self._servers_tried: tuple[Server, ...] = ()
 
@@ -78,10 +111,17 @@ class PoolDial(ServerDial):
             self._server.abandoned()
         super().cancel()
 
-    def _reached(self, sock: socket.socket, engine: TlsEngine | None, first: bytes, address: ServerAddress) -> None:
+    def _reached(
+        self, sock: socket.socket, engine: TlsEngine | None, first: bytes, address: ServerAddress, heard: Heard
+    ) -> None:
         server = self._server
         server.reached()
-        self._taker.reached(Connected(sock, engine, server.name, first, address, server))
+        self._taker.reached(Connected(sock, engine, server.name, first, address, server, heard=heard))
+
+    def _refused(self, error: TurnedAway) -> None:
+        self._server.reached()
+        self._server.release()
+        super()._refused(error)
 
     def _give_up(self, reason: str) -> None:
         """The server has failed: on with the next."""

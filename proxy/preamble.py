@@ -8,10 +8,15 @@ from proxy.backend import Established
 from proxy.served_certificate import algorithms
 from proxy.tls_engine import Negotiated
 
+_HEADERS = frozenset({"proxy-v1", "proxy-v2"})
+
 
 def of_client(told: ClientAddress, established: Established | None) -> bytes:
-    """The header that tells of a client; nothing for a backend that is not told (`established` may be None then)."""
-    if told == "none":
+    """The header that tells of a client; nothing for a backend that is told otherwise, or not at all.
+
+    `established` may be None for one that is not told.
+    """
+    if told not in _HEADERS:
         return b""
     assert established is not None
     if told == "proxy-v1":
@@ -21,7 +26,7 @@ def of_client(told: ClientAddress, established: Established | None) -> bytes:
 
 def of_snigate(told: ClientAddress) -> bytes:
     """The header of a connection that is no client's, for a server that would not do without one."""
-    if told == "none":
+    if told not in _HEADERS:
         return b""
     return (
         proxy_protocol.encode_v1(None, None) if told == "proxy-v1" else proxy_protocol.encode_v2(None, None, local=True)

@@ -17,6 +17,7 @@ from proxy.contexts import CertificateContexts, ContextError
 from proxy.deadlines import Deadlines
 from proxy.errors import HandshakeError
 from proxy.limits import Limits
+from proxy.mail import MailService
 from proxy.metrics import BackendMetrics, ListenerMetrics
 from proxy.policy import Policy
 from proxy.poller import Loop
@@ -38,6 +39,7 @@ class Service:
     name: str
     plain_http: bool  # answer plain HTTP in plain HTTP
     strict_sni: bool
+    preamble_timeout: float
     handshake_timeout: float
     idle_timeout: float
     routes: RouteTable
@@ -52,13 +54,21 @@ class Service:
     buffer: memoryview
     ids: Iterator[str]
     complaints: Throttle
+    mail: MailService | None = None
     sessions: set[Session] = field(default_factory=set)
+    prefaces: Deadlines = field(init=False)
     handshakes: Deadlines = field(init=False)
     patience: Patience = field(init=False)
 
     def __post_init__(self) -> None:
+        self.prefaces = Deadlines(self.loop, self.preamble_timeout)
         self.handshakes = Deadlines(self.loop, self.handshake_timeout)
         self.patience = Patience(self.loop, self.idle_timeout)
+
+    @property
+    def speaks_first(self) -> bool:
+        """Whether clients are greeted, and begin TLS by their protocol's STARTTLS."""
+        return self.mail is not None and self.mail.starttls
 
     def choose(self, hello: ClientHello, policy: Policy, local: str | None) -> tuple[Selection, SSL.Context]:
         """The best certificate that OpenSSL takes, and its context; one that it refuses makes way for the next.

@@ -1,15 +1,18 @@
 """One client's connection, from accept to its account.
 
-    INTRODUCED   behind a trusted proxy alone: its PROXY header says who the client is
+    PREFACE      behind a trusted proxy its PROXY header, with STARTTLS the dialogue before it: see proxy.preface
     PEEKING      the ClientHello is read and understood; nothing has been said on the TLS layer
     HANDSHAKING  OpenSSL has the bytes; the backend may be dialled meanwhile
     DIALLING     the handshake is done, or is none of ours (passthrough); the backend's connection is not
     RELAYING     two streams, see proxy.relay
     OVER         closed and counted
 
-One deadline covers everything up to the handshake's end; no byte that arrives moves it. What is to be refused is
+One deadline covers everything up to the handshake's end, but for a mail dialogue, which has its own before it; no byte
+that arrives moves either. What is to be refused is
 refused while peeking, by the seven bytes of an alert, before OpenSSL knows of the connection. What is to pass through
 never meets OpenSSL: the ClientHello goes to the backend as it came, and so does all that follows.
+
+Where there is nobody to relay to, a mail client is told so in its protocol's own words. Others are reset.
 """
 
 from __future__ import annotations
@@ -20,18 +23,22 @@ from enum import Enum
 
 from certstore.selector import Selection
 from proxy.account import Account
-from proxy.backend import Backend, Connected, Dial, Endpoint, Established
+from proxy.backend import Backend, Connected, Dial, Endpoint, Established, MailClient
 from proxy.client_hello import ClientHello, ClientHelloError, ClientHelloReader, read_at_once
 from proxy.errors import HANDSHAKE_FAILURES, HandshakeError, Outcome, alert_record
-from proxy.introduction import complain, local_address
+from proxy.introduction import local_address
 from proxy.layer import Buffer
 from proxy.leg import close_softly, reset
 from proxy.policy import Policy
-from proxy.proxy_header import ProxyHeaderError, ProxyHeaderReader
+from proxy.preface import Preface
+from proxy.proxy_header import ProxyHeaderReader
 from proxy.relay import Relay
 from proxy.routing import Action, Route
 from proxy.service import Service
-from proxy.tls_engine import TlsEngine
+from proxy.starttls.conversation import TurnedAway
+from proxy.starttls.dialogue import Farewell, Turn
+from proxy.starttls.opening import Opened
+from proxy.tls_engine import TlsEngine, TlsError
 
 PEEK_SIZE = 16 << 10  # bytes read at once before the handshake is done
 _IN_THE_CLEAR = (
@@ -43,7 +50,7 @@ _IN_THE_CLEAR = (
 class State(Enum):
     """Where a session is in its life."""
 
-    INTRODUCED = "introduced"
+    PREFACE = "preface"
     PEEKING = "peeking"
     HANDSHAKING = "handshaking"
     DIALLING = "dialling"
@@ -55,13 +62,14 @@ class Session:
     """One connection. Begins at once; keeps itself alive through the event loop and `service.sessions`."""
 
     __slots__ = (
+        "_began",
         "_connected",
         "_counted_for",
         "_destination",
         "_dial",
         "_dialled",
         "_engine",
-        "_introduction",
+        "_preface",
         "_reader",
         "_relay",
         "_route",
@@ -86,11 +94,10 @@ class Session:
         self._service = service
         self._socket = sock
         self.account = Account(service.name, client, id=next(service.ids))
-        self.state = State.PEEKING if introduction is None else State.INTRODUCED
-        self._introduction = introduction
+        self.state = State.PEEKING
         self._counted_for = client[0] if introduction is None else None
         self._destination: Endpoint | None = None
-        self._started = service.loop.time()
+        self._started = self._began = service.loop.time()
         self._reader: ClientHelloReader | None = None  # where the ClientHello comes in pieces
         self._said = b""
         self._engine: TlsEngine | None = None
@@ -105,7 +112,12 @@ class Session:
         service.metrics.begun()
         service.handshakes.set(self, self._started)
         service.loop.add_reader(sock.fileno(), self._readable)
-        self._readable()  # where connections queue, what they begin with is there already
+        self._preface: Preface | None = None
+        if introduction is not None or service.speaks_first:
+            self.state, self._preface = State.PREFACE, Preface(service, self, introduction)
+            self._preface.begin()
+        if self.state is not State.OVER:
+            self._readable()  # where connections queue, what they begin with is there already
 
     def account_bytes(self) -> None:
         """Count what was relayed since the last call; where that is nothing, give back memory."""
@@ -126,13 +138,18 @@ class Session:
             assert self._relay is not None
             self._relay.cut(Outcome.DRAINED)
         elif self.state is State.DIALLING:
-            self._abandon(Outcome.DRAINED)
+            self._abandon(Outcome.DRAINED, self._farewell(Farewell.SHUTTING_DOWN))
+        elif self._preface is not None:
+            self._preface.cut()
         elif self.state is not State.OVER:
-            self._fail("draining")
+            self.fail("draining")
 
     def overdue(self) -> None:
-        """The handshake's time is over."""
-        self._fail("timeout")
+        """The handshake's time is over, or that of what comes before it."""
+        if self._preface is not None:
+            self._preface.overdue()
+        else:
+            self.fail("timeout")
 
     def reached(self, connected: Connected) -> None:
         """A backend was reached, which is of use only when the handshake is done."""
@@ -148,7 +165,55 @@ class Session:
         """No server of the backend could be reached; that waits until the handshake is done."""
         self._dial, self.account.reason = None, reason
         if self.state is State.DIALLING:
-            self._abandon(Outcome.BACKEND_UNREACHABLE)
+            self._abandon(Outcome.BACKEND_UNREACHABLE, self._farewell(Farewell.BACKEND_DOWN))
+
+    def turned_away(self, error: TurnedAway) -> None:
+        """See Taker."""
+        self._dial, self.account.reason = None, str(error)
+        self._abandon(Outcome.REFUSED_BY_BACKEND, error.words)
+
+    def introduced(self, client: Endpoint | None, destination: Endpoint | None) -> bool:
+        """See preface.Owner."""
+        account = self.account
+        if client is not None:
+            account.client, self._destination = client, destination
+        if not self._service.limits.name(account.client[0]):
+            self._abandon(Outcome.REFUSED)
+            return False
+        self._counted_for = account.client[0]
+        return True
+
+    def say(self, words: bytes) -> None:
+        """See preface.Owner."""
+        self._send(words)
+
+    def begin_hello(self, data: bytes, began: float | None = None) -> None:
+        """See preface.Owner."""
+        self.state, self._preface = State.PEEKING, None
+        if began is not None:
+            self._began = began
+        if data:
+            self._peek(data)
+
+    def go_on_in_plain_text(self, turn: Turn) -> None:
+        """See preface.Owner."""
+        if self.state is State.OVER:
+            return
+        service, account = self._service, self.account
+        assert service.mail is not None
+        self.state, self._preface = State.DIALLING, None
+        self._route = route = service.routes.find(None, ())
+        account.route = route.name
+        account.established = self._describe_plainly()
+        self._said = turn.rest
+        self._begin_dial(service.backends[route.backend], account.established, service.mail.client(turn.hello))
+        self._hold_client()
+
+    def leave(self) -> None:
+        """See preface.Owner."""
+        if self.state is not State.OVER:
+            self._close(reset_client=False)
+            self._over(Outcome.BEFORE_TLS)
 
     def _readable(self) -> None:
         buffer = self._service.buffer
@@ -158,37 +223,17 @@ class Session:
             return
         except OSError:
             size = 0
-        if not size:
-            self._fail("disconnected")
+        if self._preface is not None:
+            if size:
+                self._preface.receive(bytes(buffer[:size]))
+            else:
+                self._preface.ended()
+        elif not size:
+            self.fail("disconnected")
         elif self.state is State.HANDSHAKING:
             self._handshake(buffer[:size])
-        elif self.state is State.PEEKING:
-            self._peek(bytes(buffer[:size]))
         else:
-            self._introduce(bytes(buffer[:size]))
-
-    def _introduce(self, data: bytes) -> None:
-        introduction, service, account = self._introduction, self._service, self.account
-        assert introduction is not None
-        try:
-            header = introduction.feed(data)
-        except ProxyHeaderError as error:
-            complain(service.complaints, service.loop.time(), account, error)
-            self._fail(error.reason)
-            return
-        if header is None:
-            return
-        if header.source is not None:
-            account.client, self._destination = header.source, header.destination
-        if not service.limits.name(account.client[0]):
-            self._close(reset_client=True)
-            self._over(Outcome.REFUSED)
-            return
-        self._counted_for = account.client[0]
-        self._introduction = None
-        self.state = State.PEEKING
-        if introduction.rest:
-            self._peek(introduction.rest)
+            self._peek(bytes(buffer[:size]))
 
     def _peek(self, data: bytes) -> None:
         try:
@@ -196,7 +241,7 @@ class Session:
         except ClientHelloError as error:
             if error.reason == "plain_http" and self._service.plain_http:
                 self._send(_IN_THE_CLEAR)
-            self._fail(error.reason, error.alert)
+            self.fail(error.reason, error.alert)
             return
         if hello is None:
             return
@@ -212,7 +257,7 @@ class Session:
             else:
                 self._terminate(hello, route)
         except HandshakeError as error:
-            self._fail(error.reason, HANDSHAKE_FAILURES[error.reason].alert)
+            self.fail(error.reason, HANDSHAKE_FAILURES[error.reason].alert)
 
     def _read(self, data: bytes) -> ClientHello | None:
         """The ClientHello once it is complete; all that the client has said is then in `_said`.
@@ -245,7 +290,7 @@ class Session:
         self.state = State.HANDSHAKING
         said, self._said = self._said, b""
         backend = service.backends[route.backend]
-        if not backend.waits_for_handshake and policy.client_auth is None:
+        if not backend.waits_for_handshake and policy.client_auth is None and service.mail is None:
             self._begin_dial(backend, None)
         self._handshake(said)
 
@@ -254,13 +299,7 @@ class Session:
         service, account = self._service, self.account
         service.handshakes.clear(self)
         self.state = State.DIALLING
-        account.established = Established(
-            client=account.client,
-            local=self._local(),
-            listener=service.name,
-            server_name=account.server_name,
-            id=account.id,
-        )
+        account.established = self._describe_plainly()
         self._begin_dial(service.backends[route.backend], account.established)
         self._hold_client()
 
@@ -278,7 +317,7 @@ class Session:
             done = engine.handshake(data)
         except HandshakeError as error:
             self._send(engine.output())
-            self._fail(error.reason)
+            self.fail(error.reason)
             return
         self._send(engine.output())
         if done and self.state is State.HANDSHAKING:
@@ -290,7 +329,7 @@ class Session:
         assert route is not None
         service.handshakes.clear(self)
         self.state = State.DIALLING
-        account.handshake = service.loop.time() - self._started
+        account.handshake = service.loop.time() - self._began
         service.metrics.handshake_done(engine.version, engine.resumed, account.handshake, selection.level)
         backend = service.backends[route.backend]
         if backend.waits_for_handshake or service.access_log is not None:
@@ -301,19 +340,25 @@ class Session:
             self._abandon(Outcome.BACKEND_UNREACHABLE)
         else:
             if self._dial is None:
-                self._begin_dial(backend, account.established)
+                mail = service.mail.client() if service.mail is not None else None
+                self._begin_dial(backend, account.established, mail)
             self._hold_client()
 
-    def _begin_dial(self, backend: Backend, established: Established | None) -> None:
+    def _begin_dial(self, backend: Backend, established: Established | None, mail: MailClient | None = None) -> None:
         service = self._service
         self.account.backend = backend.name
         self._dialled = service.loop.time()
-        self._dial = backend.dial(service.loop, established, self)
+        self._dial = backend.dial(service.loop, established, self, mail)
 
     def _hold_client(self) -> None:
         """What the client says has to wait, while there is no backend."""
         if self.state is State.DIALLING:
             self._service.loop.remove_reader(self._socket.fileno())
+
+    def _describe_plainly(self) -> Established:
+        """What there is to say where no TLS ends here."""
+        account = self.account
+        return Established(account.client, self._local(), self._service.name, account.server_name, id=account.id)
 
     def _describe(self, engine: TlsEngine, selection: Selection, policy: Policy) -> Established:
         return Established(
@@ -344,7 +389,17 @@ class Session:
         )
         first, said, unsent = connected.first, self._said, self._unsent
         self._said = self._unsent = b""
-        relay.start(first + said, unsent)
+        if said and connected.engine is not None:
+            said = bytes(connected.engine.encode(said))
+        relay.start(first + said, unsent + self._heard(connected))
+
+    def _heard(self, connected: Connected) -> bytes:
+        """What of a mail server's own words the client is to hear first, in its TLS."""
+        engine, heard, mail = self._engine, connected.heard, self._service.mail
+        if engine is None or mail is None or not isinstance(heard, Opened):
+            return b""
+        words = heard.after_starttls if mail.starttls else heard.greeting
+        return bytes(engine.encode(words)) if words else b""
 
     def _send(self, data: Buffer) -> None:
         """Send handshake bytes; a socket that does not take a whole flight is rare, and its rest is kept."""
@@ -360,8 +415,10 @@ class Session:
         except OSError:
             if self.state is State.DIALLING:
                 self._abandon(Outcome.RESET_BY_CLIENT)
+            elif self._preface is not None:
+                self._preface.ended()
             else:
-                self._fail("disconnected")
+                self.fail("disconnected")
             return
         if taken < len(data):
             self._unsent = bytes(data[taken:])
@@ -376,7 +433,7 @@ class Session:
         if self._unsent:
             self._service.loop.remove_writer(self._socket.fileno())
 
-    def _fail(self, reason: str, alert: int | None = None) -> None:
+    def fail(self, reason: str, alert: int | None = None) -> None:
         """The handshake is not going to be done: tell the client by `alert`, count it, close."""
         if self.state in (State.RELAYING, State.OVER):
             return
@@ -389,15 +446,29 @@ class Session:
         self._close(reset_client=False)
         self._over(Outcome.HANDSHAKE_FAILED)
 
-    def _abandon(self, outcome: Outcome) -> None:
-        """The handshake is done but there is nobody to relay to: reset; an orderly end would pass for an answer."""
-        self._close(reset_client=True)
+    def _abandon(self, outcome: Outcome, words: bytes = b"") -> None:
+        """There is nobody to relay to: say `words`, or reset; an orderly end without any would pass for an answer."""
+        if words and not self._unsent:
+            engine = self._engine
+            with contextlib.suppress(OSError, TlsError):
+                self._socket.send(words if engine is None else bytes(engine.encode(words)) + bytes(engine.close()))
+        self._close(reset_client=not words)
         self._over(outcome)
+
+    def _farewell(self, why: Farewell) -> bytes:
+        """A mail protocol's words for the end, where the client can hear them."""
+        mail, route = self._service.mail, self._route
+        if mail is None or (route is not None and route.action is Action.PASSTHROUGH):
+            return b""
+        return mail.farewell(why)
 
     def _close(self, *, reset_client: bool) -> None:
         """Close both ends of what never became a relay."""
         service = self._service
         service.handshakes.clear(self)
+        if self._preface is not None:
+            service.prefaces.clear(self)
+            self._preface = None
         service.loop.remove_reader(self._socket.fileno())
         self._stop_sending()
         if self._dial is not None:

@@ -16,7 +16,7 @@ from http import HTTPStatus
 import h11
 
 from config.model import WELCOME
-from proxy.backend import Connected, Dial, Established, Taker
+from proxy.backend import Connected, Dial, Established, MailClient, Taker
 from proxy.poller import Loop
 
 SERVER = "built-in"  # what stands where other backends name a server
@@ -46,7 +46,7 @@ class WelcomeBackend:
     def __init__(self) -> None:
         self._conversations: set[asyncio.Task[None]] = set()
 
-    def dial(self, loop: Loop, established: Established | None, taker: Taker) -> Dial:
+    def dial(self, loop: Loop, established: Established | None, taker: Taker, mail: MailClient | None = None) -> Dial:
         """See Backend.dial."""
         assert established is not None
         try:

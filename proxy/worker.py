@@ -36,10 +36,12 @@ from proxy.leg import shared_buffer
 from proxy.limits import Limits
 from proxy.listener import Listener
 from proxy.listener_selector import selector_of
+from proxy.mail import MailService, mail_services
 from proxy.metrics import BackendMetrics, Metrics
 from proxy.policy import Policy
-from proxy.poller import Poller
+from proxy.poller import Loop, Poller
 from proxy.pool import Pool
+from proxy.probes import Probes
 from proxy.redirect import Redirect, RedirectService
 from proxy.routing import RouteTable
 from proxy.service import Service
@@ -51,6 +53,7 @@ from proxy.welcome import SERVER, WelcomeBackend
 log = logging.getLogger("snigate.worker")
 
 FIRST_RESOLVE = 3.0  # seconds that accepting waits for backends' names at most
+FIRST_PROBE = 2.0  # seconds that it waits for what mail servers say of themselves
 ACCOUNT_EVERY = 5.0  # seconds between accounts of open connections
 COMPLAIN_EVERY = 60.0  # seconds between messages about proxies that send no PROXY header
 LAG_EVERY = 0.5  # seconds between measurements of the loop's lag
@@ -166,6 +169,8 @@ class _Worker:
                 await asyncio.gather(*(one.resolver.first() for one in pools))
         limits = Limits(server.max_connections, server.max_connections_per_client)
         poller, buffer = Poller(asyncio.get_running_loop()), shared_buffer()
+        mail = mail_services(self._config)
+        await self._probe(poller, mail, {one.name: one for one in pools})
         acme = {one.name: AcmeBackend(one, backend_metrics[one.name]) for one in pools}
         return [
             self._redirect_service(listener, acme, access_log, limits)
@@ -175,6 +180,7 @@ class _Worker:
                 name=listener.name,
                 plain_http=not listener.is_mail,
                 strict_sni=listener.strict_sni,
+                preamble_timeout=server.preamble_timeout,
                 handshake_timeout=server.handshake_timeout,
                 idle_timeout=self._config.idle_timeout_of(listener),
                 routes=self._generation.routes[listener.name],
@@ -189,9 +195,22 @@ class _Worker:
                 buffer=buffer,
                 ids=self._ids,
                 complaints=self._complaints,
+                mail=mail.get(listener.name),
             )
             for listener in self._config.listeners
         ]
+
+    async def _probe(self, loop: Loop, mail: Mapping[str, MailService], pools: Mapping[str, Pool]) -> None:
+        """Ask mail servers what they say before TLS, from now on, and wait for their first answers."""
+        probes = [
+            Probes(loop, listener.name, mail[listener.name], pools[listener.backend])
+            for listener in self._config.listeners
+            if listener.tls == "starttls" and listener.backend is not None
+        ]
+        self._checks.update(asyncio.create_task(one.keep()) for one in probes)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_PROBE):
+                await asyncio.gather(*(one.asked.wait() for one in probes))
 
     def _redirect_service(
         self, listener: ListenerConfig, acme: Mapping[str, AcmeBackend], access_log: AccessLog | None, limits: Limits

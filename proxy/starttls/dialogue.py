@@ -4,8 +4,8 @@
 
 The answer is to be sent whatever the verdict is. GO_ON: more is to be read. TLS: the go-ahead is in the answer, and the
 client's next byte is its ClientHello's. PLAIN: the backend is to be opened in plain text, and given what the client has
-said. The others close, and the answer ends with the protocol's own words for it: GOODBYE, the client's own wish; SPOILT,
-by too many errors, commands or bytes; INJECTION, see below. After any verdict but GO_ON the dialogue is over.
+said. The others close, and the answer ends with the protocol's words for it: GOODBYE, the client's own wish; SPOILT, by
+too many errors, commands or bytes; INJECTION, see below. After any verdict but GO_ON the dialogue is over.
 
 **Nothing may follow the command that begins TLS** in the bytes that it came in. A client waits for the go-ahead; who
 does not is somebody in between, whose plain text would be taken for the client's secured words (CVE-2011-0411). Refused

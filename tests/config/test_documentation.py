@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from config.availability import NOT_AVAILABLE_YET
 from config.errors import ConfigError
 from config.load import load
 from config.model import (
@@ -107,11 +106,3 @@ def test_every_documented_failure_prints_what_the_documentation_shows(
 
 def test_there_are_failures_in_the_documentation() -> None:
     assert len(FAILURES) == WRONG.count("```toml") > 0
-
-
-def test_everything_not_available_yet_is_listed_under_its_table() -> None:
-    listed = RIGHT.partition("\n## Not available yet\n")[2]
-    headers = {model: header for header, model in TABLES.items()}
-    for row in NOT_AVAILABLE_YET:
-        (line,) = [line for line in listed.splitlines() if line.startswith(f"| `{headers[row.table]}` |")]
-        assert f"`{row.key}" in line

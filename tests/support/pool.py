@@ -12,6 +12,7 @@ from config.model import BackendConfig
 from proxy.backend import Connected, Established, Reaching
 from proxy.backend_tls import BackendTls
 from proxy.pool import Pool
+from proxy.starttls.conversation import TurnedAway
 from tests.support.service import backend_metrics
 
 
@@ -22,7 +23,7 @@ def pool(*servers: TcpAddress | UnixAddress | int, timeout: float = 5.0, **keys:
         servers=tuple(TcpAddress("127.0.0.1", one) if isinstance(one, int) else one for one in servers),
         **{"client_address": "none", **keys},
     )
-    needs_tls = config.tls == "verify" or config.check == "tls"
+    needs_tls = config.tls != "off" or config.check == "tls"
     return Pool(config, timeout, BackendTls(config) if needs_tls else None, backend_metrics())
 
 
@@ -45,6 +46,11 @@ class Dialled:
         """See Taker."""
         self.times_told += 1
         self._reaching.not_reached(reason)
+
+    def turned_away(self, error: TurnedAway) -> None:
+        """See Taker."""
+        self.times_told += 1
+        self._reaching.turned_away(error)
 
     def cancel(self) -> None:
         """Give up, if there is something to give up."""

@@ -21,6 +21,7 @@ from proxy.contexts import CertificateContexts, front_context
 from proxy.errors import HANDSHAKE_FAILURES, Outcome
 from proxy.leg import shared_buffer
 from proxy.limits import Limits
+from proxy.mail import MailService
 from proxy.metrics import VERSIONS, BackendMetrics, ListenerMetrics
 from proxy.poller import Poller
 from proxy.redirect import RedirectService
@@ -71,7 +72,14 @@ def backend_metrics() -> BackendMetrics:
 
 
 def service(
-    pair: Pair, *, handshake_timeout: float, idle_timeout: float, backend: Backend | None = None, strict: bool = False
+    pair: Pair,
+    *,
+    handshake_timeout: float,
+    idle_timeout: float,
+    preamble_timeout: float = 5,
+    backend: Backend | None = None,
+    strict: bool = False,
+    mail: MailService | None = None,
 ) -> Service:
     """A service in the running loop that serves `pair` as NAME and relays to `backend`, or to the welcome page."""
     index = Index()
@@ -88,6 +96,7 @@ def service(
         name="web",
         plain_http=True,
         strict_sni=strict,
+        preamble_timeout=preamble_timeout,
         handshake_timeout=handshake_timeout,
         idle_timeout=idle_timeout,
         routes=routes,
@@ -102,6 +111,7 @@ def service(
         buffer=shared_buffer(),
         ids=connection_ids(),
         complaints=Throttle(60),
+        mail=mail,
     )
 
 

@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -47,6 +48,7 @@ class Snigate:
         self.log_path = directory / "snigate.log"
         self.file = directory / "snigate.toml"
         self._probe = name
+        self._greets = 'tls = "starttls"' in configuration.partition("[[listeners]]")[2].partition("[[listeners]]")[0]
         text = configuration.replace("{port}", str(self.port)).replace("{certs}", str(self.certs))
         if "[server]" not in text:
             text += f'\n[server]\nworkers = {workers}\nstate_directory = "{self.state}"\ndrain = "3s"\n'
@@ -183,6 +185,9 @@ class Snigate:
         assert self.process is not None
         assert self.process.poll() is None, f"snigate ended with {self.process.returncode}:\n{self.log}"
         try:
+            if self._greets:
+                with socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE) as plain:
+                    return plain.recv(1) != b""
             shown(self.port, self._probe)
         except (TimeoutError, ConnectionError, OSError):
             return False
