@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import socket
+import platform
 
 from config.model import Config
 from proxy.backend import MailClient
@@ -52,7 +52,7 @@ def mail_services(config: Config) -> dict[str, MailService]:
     return {
         listener.name: MailService(
             PROTOCOLS[listener.protocol],
-            listener.default or config.certificates.default or socket.gethostname(),
+            listener.default or config.certificates.default or platform.node(),
             starttls=listener.tls == "starttls",
             require_tls=listener.require_tls,
         )

@@ -77,6 +77,7 @@ SOCKETS = {
         "securing",
         "session",
         "spliced_leg",
+        "talk",
         "welcome",
     ),
     *("channel", "child", "family", "generation", "sockets", "supervisor"),

@@ -34,7 +34,7 @@ async def test_who_is_not_cleared_is_told_once_and_who_is_cleared_never() -> Non
         await asyncio.sleep(0.01)
     await asyncio.sleep(0.1)
     assert len(kept.told) == 1
-    assert kept.told[0] - began >= 0.05
+    assert kept.told[0] >= began + 0.05
     assert cleared.told == []
     assert len(deadlines) == 0
 
@@ -51,7 +51,7 @@ async def test_who_is_set_later_is_told_later_though_the_first_was_cleared() -> 
     deadlines.set(second, began)
     while not second.told:
         await asyncio.sleep(0.01)
-    assert second.told[0] - began >= 0.05
+    assert second.told[0] >= began + 0.05
     assert first.told == []
 
 
