@@ -71,5 +71,6 @@ def test_an_alert_is_seven_bytes_in_the_clear() -> None:
 
 
 def test_only_an_ordinary_end_is_nobodys_doing() -> None:
-    assert [outcome for outcome in Outcome if outcome.whose is None] == [Outcome.SERVED, Outcome.REDIRECTED]
+    ordinary = [outcome for outcome in Outcome if outcome.whose is None]
+    assert ordinary == [Outcome.SERVED, Outcome.REDIRECTED, Outcome.BEFORE_TLS]
     assert Outcome.RESET_BY_BACKEND.whose is Whose.BACKEND
