@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from managesieve import MANAGESIEVE
 
 from tests.e2e.test_starttls import until
-from tests.support.pki import Authority, Pair
+from tests.support.pki import Authority, Pair, self_signed
 from tests.support.ports import free_port
 from tests.support.recipes import FILES, dovecot, placed, postfix
 from tests.support.servers import needs
@@ -25,7 +26,8 @@ from tests.support.tls_client import TIMEOUT, context, see
 
 CLIENT = "127.0.0.77"  # an address of this machine that is neither snigate's nor the servers'
 PUBLIC = (143, 25, 465, 587, 993, 110, 995, 4190)
-POSTFIX = (10025, 10465, 10587)
+POSTFIX = (10025, 10465, 10587, 10026)
+SUBMISSION = (10588, 10026)  # Dovecot's, and where it relays to
 DOVECOT = (10143, 10110, 14190)
 
 
@@ -44,24 +46,33 @@ class Site:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     directory = tmp_path_factory.mktemp("mail")
-    inner = {port: free_port() for port in (*POSTFIX, *DOVECOT)}
-    public = {port: free_port() for port in PUBLIC}
+    inner = {port: free_port() for port in (*POSTFIX, *DOVECOT, *SUBMISSION)}
+    public = {port: free_port() for port in (*PUBLIC, 588)}  # the last: Dovecot's submission, in place of 587
     root = Authority.make("Test root")
     spool = directory / "postfix" / "spool"
-    places = {f'":{documented}"': f'"127.0.0.1:{actual}"' for documented, actual in public.items()}
-    places |= {f"127.0.0.1:{documented}": f"127.0.0.1:{actual}" for documented, actual in inner.items()}
+    places = {f'":{port}"': f'"127.0.0.1:{public[port]}"' for port in PUBLIC}
+    places |= {f"127.0.0.1:{port}": f"127.0.0.1:{inner[port]}" for port in (*POSTFIX[:3], *DOVECOT)}
     places |= {"/etc/snigate/certs": str(directory / "snigate" / "certificates")}
     text = placed("/etc/snigate/snigate.toml", places).replace("[certificates]\n", "[certificates]\ntrust = []\n")
     with (
-        postfix(directory / "postfix", {port: inner[port] for port in POSTFIX}) as postfix_log,
-        dovecot(directory / "dovecot", spool, {port: inner[port] for port in DOVECOT}) as dovecot_log,
+        postfix(directory / "postfix", only(inner, POSTFIX), "", ", for submission") as postfix_log,
+        dovecot(directory / "dovecot", spool, only(inner, DOVECOT), only(inner, SUBMISSION)) as dovecot_log,
     ):
+        text += (
+            f'[backends.by-dovecot]\nservers = ["127.0.0.1:{inner[10588]}"]\nclient_address = "proxy-v2"\n'
+            f'[[listeners]]\nname = "by-dovecot"\nbind = ["127.0.0.1:{public[588]}"]\nprotocol = "smtp"\n'
+            'tls = "starttls"\nbackend = "by-dovecot"\n'
+        )
         snigate = Snigate(directory / "snigate", text, workers=1)
         snigate.port = public[25]
         mail = root.issue("mail.example.com")
         mail.write(snigate.certs, "mail")
         with snigate:
             yield Site(snigate, public, root, mail, dovecot_log, postfix_log)
+
+
+def only(ports: dict[int, int], wanted: tuple[int, ...]) -> dict[int, int]:
+    return {port: ports[port] for port in wanted}
 
 
 def swaks(site: Site, port: int, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -92,6 +103,30 @@ def test_another_mail_server_delivers_to_port_25_with_tls_or_without(site: Site,
     wait_for(lambda: f"client=unknown[{CLIENT}]" in site.postfix.read_text(), "Postfix's log has the client's address")
 
 
+def test_postscreen_takes_the_header_and_hands_mail_on(tmp_path: Path) -> None:
+    port = free_port()
+    with postfix(tmp_path / "postfix", {10025: port}, ", with postscreen") as log:
+        text = (
+            f'[backends.mx]\nservers = ["127.0.0.1:{port}"]\nclient_address = "proxy-v2"\n'
+            '[[listeners]]\nname = "mx"\nbind = ["127.0.0.1:{port}"]\nprotocol = "smtp"\ntls = "starttls"\n'
+            'backend = "mx"\n'
+        )
+        with Snigate(tmp_path / "snigate", text, workers=1) as snigate:
+            site = Site(snigate, {25: snigate.port}, Authority.make("x"), self_signed("x.example"), log, log)
+            sent = swaks(site, 25, "--tls", *INWARDS)
+            assert "queued" in sent.stdout, sent.stdout
+            assert swaks(site, 25, "--tls", *OUTWARDS).returncode != 0
+        assert f"CONNECT from [{CLIENT}]" in log.read_text()
+        assert f"client=unknown[{CLIENT}]" in log.read_text()
+
+
+def test_a_user_sends_by_dovecots_submission(site: Site) -> None:
+    sent = swaks(site, 588, "--tls", *LOGIN, *OUTWARDS)
+    assert sent.returncode == 0, sent.stdout
+    (line,) = from_client(site, "submission-login")
+    assert "TLS" in line or "secured" in line
+
+
 @pytest.mark.parametrize(("port", "tls"), [(587, "--tls"), (465, "--tls-on-connect")])
 def test_a_user_logs_in_and_sends_to_anybody(site: Site, port: int, tls: str) -> None:
     sent = swaks(site, port, tls, *LOGIN, *OUTWARDS)
@@ -116,6 +151,8 @@ def test_a_user_logs_in_and_sends_to_anybody(site: Site, port: int, tls: str) ->
         (587, (*LOGIN, *OUTWARDS)),
         (587, ("--tls", *LOGIN[:-1], "wrong", *OUTWARDS)),
         (465, ("--tls-on-connect", *OUTWARDS)),
+        (588, ("--tls", *OUTWARDS)),
+        (588, OUTWARDS),
     ],
 )
 def test_an_outsider_cannot_relay(site: Site, port: int, arguments: tuple[str, ...]) -> None:
@@ -171,14 +208,24 @@ def test_a_managesieve_user_logs_in_and_dovecot_sees_the_address_and_the_tls(sit
         assert until(tls, b"\r\n").startswith(b"OK")
         assert until(tls, b"\r\n").startswith(b"OK")
         assert until(tls, b"\r\n").startswith(b"OK")
-    wait_for(lambda: logins(site, "managesieve-login"), "the login is in Dovecot's log")
-    (line,) = logins(site, "managesieve-login")
-    assert f"rip={CLIENT}" in line
+    wait_for(lambda: from_client(site, "managesieve-login"), "the login is in Dovecot's log")
+    (line,) = from_client(site, "managesieve-login")
     assert "TLS" in line or "secured" in line
 
 
-def logins(site: Site, service: str) -> list[str]:
-    return [line for line in site.dovecot.read_text().splitlines() if f"{service}: " in line and "Login: user" in line]
+def test_a_managesieve_client_logs_in_and_asks_for_its_scripts(site: Site) -> None:
+    client = MANAGESIEVE("127.0.0.1", site.ports[4190], use_tls=True, tls_verify=False)
+    assert client.authenticate("PLAIN", "alice", "secret") == "OK"
+    assert client.listscripts() == ("OK", [])
+    assert client.havespace("mine", 100) == "OK"
+    with client.sock.sslobj:  # which the library leaves open
+        client.logout()
+
+
+def from_client(site: Site, service: str) -> list[str]:
+    """The logins in Dovecot's log that came from CLIENT."""
+    lines = site.dovecot.read_text().splitlines()
+    return [line for line in lines if f"{service}: " in line and "Login: user" in line and f"rip={CLIENT}," in line]
 
 
 def test_certbots_hook_copies_a_lineage_that_is_then_served(site: Site, tmp_path: Path) -> None:
@@ -206,7 +253,10 @@ def test_every_documented_file_is_used_here() -> None:
     assert set(FILES) == {
         "/etc/snigate/snigate.toml",
         "/etc/dovecot/local.conf",
+        "/etc/dovecot/local.conf, for submission",
         "/etc/postfix/master.cf",
+        "/etc/postfix/master.cf, with postscreen",
+        "/etc/postfix/master.cf, for submission",
         "/etc/postfix/main.cf",
         "/etc/letsencrypt/renewal-hooks/deploy/snigate",
     }

@@ -14,7 +14,13 @@ from pathlib import Path
 from tests.support.servers import needs, running
 
 TEXT = (Path(__file__).parents[2] / "docs" / "mail.md").read_text(encoding="utf-8")
-FILES: dict[str, str] = dict(re.findall(r"^`(/etc/\S+)`:\n\n```\w*\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL))
+# By their names, with what is said behind them: "/etc/postfix/master.cf, with postscreen".
+FILES: dict[str, str] = {
+    name + variant: text
+    for name, variant, text in re.findall(
+        r"^`(/etc/\S+)`((?:, [a-z ]+)?):\n\n```\w*\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL
+    )
+}
 
 # What a recipe leaves to its reader: where this machine's test keeps everything, and one user.
 _DOVECOT = """
@@ -44,6 +50,9 @@ service pop3-login {{
 service managesieve-login {{
   chroot =
 }}
+service submission-login {{
+  chroot =
+}}
 """
 _POSTFIX = """
 compatibility_level = 3.6
@@ -71,7 +80,7 @@ def placed(name: str, places: Mapping[str, str]) -> str:
 
 
 @contextlib.contextmanager
-def dovecot(directory: Path, spool: Path, ports: Mapping[int, int]) -> Iterator[Path]:
+def dovecot(directory: Path, spool: Path, ports: Mapping[int, int], submission: Mapping[int, int]) -> Iterator[Path]:
     """Dovecot on these ports in place of the documented ones; yields its log. Passwords: "secret"."""
     program = needs("dovecot")
     mail = directory / "mail"
@@ -81,6 +90,8 @@ def dovecot(directory: Path, spool: Path, ports: Mapping[int, int]) -> Iterator[
     _let_through(directory)
     places = {f"port = {documented}": f"port = {actual}" for documented, actual in ports.items()}
     recipe = placed("/etc/dovecot/local.conf", {**places, "/var/spool/postfix": str(spool)})
+    places = {f"port = {documented}": f"port = {actual}" for documented, actual in submission.items()}
+    recipe += placed("/etc/dovecot/local.conf, for submission", places)
     configuration = directory / "dovecot.conf"
     configuration.write_text(_DOVECOT.format(directory=directory) + recipe)
     first = next(iter(ports.values()))
@@ -89,8 +100,11 @@ def dovecot(directory: Path, spool: Path, ports: Mapping[int, int]) -> Iterator[
 
 
 @contextlib.contextmanager
-def postfix(directory: Path, ports: Mapping[int, int]) -> Iterator[Path]:
-    """Postfix on these ports in place of the documented ones; yields its log. Its queue is in directory/spool."""
+def postfix(directory: Path, ports: Mapping[int, int], *variants: str) -> Iterator[Path]:
+    """Postfix on these ports in place of the documented ones; yields its log. Its queue is in directory/spool.
+
+    `variants` of the documented master.cf; "" is the one without a word behind it.
+    """
     program = needs("postfix")
     etc = directory / "etc"
     etc.mkdir(parents=True)
@@ -102,8 +116,12 @@ def postfix(directory: Path, ports: Mapping[int, int]) -> Iterator[Path]:
     packaged = Path("/etc/postfix/master.cf.proto").read_text()
     internal = re.sub(r"^(\S+ +(?:unix|unix-dgram|fifo) +\S+ +\S+ +)y", r"\1n", packaged, flags=re.MULTILINE)
     own = "".join(line for line in internal.splitlines(keepends=True) if not re.match(r"\S+ +inet ", line))
-    places = {f"127.0.0.1:{documented}": f"127.0.0.1:{actual}" for documented, actual in ports.items()}
-    (etc / "master.cf").write_text(own + placed("/etc/postfix/master.cf", places))
+    for variant in variants:
+        own += FILES["/etc/postfix/master.cf" + variant]
+    for documented, actual in ports.items():
+        assert f"127.0.0.1:{documented} " in own
+        own = own.replace(f"127.0.0.1:{documented} ", f"127.0.0.1:{actual} ")
+    (etc / "master.cf").write_text(own)
     try:
         with running([program, "-c", str(etc), "start-fg"], next(iter(ports.values())), directory / "postfix.out"):
             yield directory / "postfix.log"
