@@ -16,7 +16,7 @@ def warnings(config: Config) -> list[Problem]:
     found = []
     for index, listener in enumerate(config.listeners):
         file = config.file_of_listener(index) or Path("built-in defaults")
-        for key, message in (*_refused_senders(listener), *_plain_text(listener), *_forgeable(config, listener)):
+        for key, message in (*_refused_senders(listener), *_plain_text(listener)):
             found.append(Problem(f"listeners[{listener.name}].{key}", message, file))
         found += _open_side_doors(config, index)
     return found
@@ -46,19 +46,6 @@ def _plain_text(listener: ListenerConfig) -> Iterator[tuple[str, str]]:
             "true unless the listener is for other mail servers (port 25), of which some have no TLS"
         )
         yield "require_tls", message
-
-
-def _forgeable(config: Config, listener: ListenerConfig) -> Iterator[tuple[str, str]]:
-    """Servers that may take XCLIENT from the client too: Postfix decides once, by the address that connects to it."""
-    used = [name for name in listener.backends_used() if name in config.backends]
-    for name in used if listener.is_mail else ():
-        if config.backends[name].client_address == "xclient":
-            message = (
-                f'backend "{name}" is told the client\'s address by XCLIENT, and a server that takes it from here, '
-                "such as Postfix, also takes it from the clients behind it, who can then claim any address, and relay; "
-                'use "proxy-v2" (smtpd_upstream_proxy_protocol = haproxy), or trust no address there'
-            )
-            yield "backend", message
 
 
 def _open_side_doors(config: Config, index: int) -> list[Problem]:

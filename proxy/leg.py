@@ -14,7 +14,7 @@ import struct
 
 from proxy.hub import Hub
 from proxy.layer import Buffer
-from proxy.outlet import Outlet, OutletState
+from proxy.outlet import Outlet, OutletStage
 from proxy.poller import Loop
 from proxy.tls_engine import TlsEngine, TlsError
 
@@ -75,7 +75,7 @@ class Leg(Outlet):
     @property
     def told(self) -> bool:
         """Whether the peer was told our stream's end, and all that came before it has left."""
-        return self.state is OutletState.FINISHED
+        return self.stage is OutletStage.FINISHED
 
     def start(self) -> None:
         """Read from now on, in place of who read before; what the engine holds already comes first."""

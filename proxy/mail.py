@@ -7,6 +7,7 @@ import platform
 from config.model import Config
 from proxy.backend import MailClient
 from proxy.starttls.dialogue import Dialogue, Farewell
+from proxy.starttls.opening import Opened
 from proxy.starttls.probe import Probe, Probed
 from proxy.starttls.protocol import MailProtocol
 from proxy.starttls.protocols import PROTOCOLS
@@ -38,6 +39,12 @@ class MailService:
     def client(self, hello: bytes = b"") -> MailClient:
         """A client that has got as far as the backend. `hello`: see Plan.hello."""
         return MailClient(self.protocol, self.name, self.starttls, hello)
+
+    def heard(self, heard: Opened | Probed | None) -> bytes:
+        """Of what came of the conversation with a client's server, the words that the client hears first."""
+        if not isinstance(heard, Opened):
+            return b""
+        return heard.after_starttls if self.starttls else heard.greeting
 
     def farewell(self, why: Farewell) -> bytes:
         """What a client is told at the end."""

@@ -15,7 +15,7 @@ from proxy.pipe import Pipe
 from proxy.poller import Loop
 
 
-class OutletState(Enum):
+class OutletStage(Enum):
     """OPEN takes data; FINISHING sends what it holds and then FIN; FINISHED has sent its FIN."""
 
     OPEN = "open"
@@ -26,7 +26,7 @@ class OutletState(Enum):
 class Outlet(ABC):
     """Sends to one socket. A kind of outlet says what it does when it is `drained`, and when a send has failed."""
 
-    __slots__ = ("_held", "_loop", "fd", "sent", "socket", "state")
+    __slots__ = ("_held", "_loop", "fd", "sent", "socket", "stage")
 
     def __init__(self, loop: Loop, sock: socket.socket) -> None:
         self._loop = loop
@@ -34,7 +34,7 @@ class Outlet(ABC):
         self.socket = sock
         self.fd = sock.fileno()
         self.sent = 0  # bytes the kernel has taken
-        self.state = OutletState.OPEN
+        self.stage = OutletStage.OPEN
 
     @property
     def blocked(self) -> bool:
@@ -104,8 +104,8 @@ class Outlet(ABC):
 
     def shut(self) -> None:
         """Send FIN behind everything sent so far."""
-        if self.state is OutletState.OPEN:
-            self.state = OutletState.FINISHING
+        if self.stage is OutletStage.OPEN:
+            self.stage = OutletStage.FINISHING
             if self._held is None:
                 self._send_fin()
 
@@ -133,12 +133,12 @@ class Outlet(ABC):
             return
         self._held = None
         self._loop.remove_writer(self.fd)
-        if self.state is OutletState.FINISHING:
+        if self.stage is OutletStage.FINISHING:
             self._send_fin()
         self.drained()
 
     def _send_fin(self) -> None:
-        self.state = OutletState.FINISHED
+        self.stage = OutletStage.FINISHED
         try:
             self.socket.shutdown(socket.SHUT_WR)
         except OSError:

@@ -28,7 +28,7 @@ import h11
 from proxy.access_log import AccessLog
 from proxy.account import Account
 from proxy.acme_backend import AcmeBackend
-from proxy.backend import Connected, Endpoint, Established
+from proxy.backend import Connected, Endpoint
 from proxy.errors import Outcome
 from proxy.introduction import complain, local_address
 from proxy.leg import reset
@@ -235,7 +235,7 @@ class Redirect:
         loop, account = self._service.loop, self.account
         account.backend = acme.backend.name
         local = self._destination or local_address(self._socket)
-        asking = Established(account.client, local, account.listener, None, id=account.id)
+        asking = account.describe_plainly(local)
         began = loop.time()
         try:
             connected = await acme.connect(loop, asking)

@@ -23,22 +23,21 @@ from enum import Enum
 
 from certstore.selector import Selection
 from proxy.account import Account
-from proxy.backend import Backend, Connected, Dial, Endpoint, Established, MailClient
+from proxy.backend import Connected, Endpoint
 from proxy.client_hello import ClientHello, ClientHelloError, ClientHelloReader, read_at_once
 from proxy.errors import HANDSHAKE_FAILURES, HandshakeError, Outcome, alert_record
 from proxy.introduction import local_address
 from proxy.layer import Buffer
 from proxy.leg import close_softly, reset
-from proxy.policy import Policy
+from proxy.outlet import Outlet
 from proxy.preface import Preface
 from proxy.proxy_header import ProxyHeaderReader
 from proxy.relay import Relay
 from proxy.routing import Action, Route
 from proxy.service import Service
-from proxy.starttls.conversation import TurnedAway
 from proxy.starttls.dialogue import Farewell, Turn
-from proxy.starttls.opening import Opened
 from proxy.tls_engine import TlsEngine, TlsError
+from proxy.upstream import Upstream, UpstreamState
 
 PEEK_SIZE = 16 << 10  # bytes read at once before the handshake is done
 _IN_THE_CLEAR = (
@@ -58,16 +57,16 @@ class State(Enum):
     OVER = "over"
 
 
-class Session:
-    """One connection. Begins at once; keeps itself alive through the event loop and `service.sessions`."""
+class Session(Outlet):
+    """One connection. Begins at once; keeps itself alive through the event loop and `service.sessions`.
+
+    It is its client's outlet until there is a relay.
+    """
 
     __slots__ = (
         "_began",
-        "_connected",
         "_counted_for",
         "_destination",
-        "_dial",
-        "_dialled",
         "_engine",
         "_preface",
         "_reader",
@@ -76,9 +75,8 @@ class Session:
         "_said",
         "_selection",
         "_service",
-        "_socket",
         "_started",
-        "_unsent",
+        "_upstream",
         "account",
         "state",
     )
@@ -91,8 +89,8 @@ class Session:
         introduction: ProxyHeaderReader | None = None,
     ) -> None:
         """With `introduction`, a PROXY header comes first, and the client is not counted in the limits yet."""
+        super().__init__(service.loop, sock)
         self._service = service
-        self._socket = sock
         self.account = Account(service.name, client, id=next(service.ids))
         self.state = State.PEEKING
         self._counted_for = client[0] if introduction is None else None
@@ -103,15 +101,12 @@ class Session:
         self._engine: TlsEngine | None = None
         self._route: Route | None = None
         self._selection: Selection | None = None
-        self._dial: Dial | None = None
-        self._dialled = 0.0
-        self._connected: Connected | None = None
+        self._upstream = Upstream(service, self.account)
         self._relay: Relay | None = None
-        self._unsent = b""
         service.sessions.add(self)
         service.metrics.begun()
         service.handshakes.set(self, self._started)
-        service.loop.add_reader(sock.fileno(), self._readable)
+        service.loop.add_reader(self.fd, self._readable)
         self._preface: Preface | None = None
         if introduction is not None or service.speaks_first:
             self.state, self._preface = State.PREFACE, Preface(service, self, introduction)
@@ -151,26 +146,17 @@ class Session:
         else:
             self.fail("timeout")
 
-    def reached(self, connected: Connected) -> None:
-        """A backend was reached, which is of use only when the handshake is done."""
-        service, account = self._service, self.account
-        self._dial, self._connected = None, connected
-        account.server = connected.server
-        account.connect = service.loop.time() - self._dialled
-        service.backend_metrics[account.backend].connected(account.connect)
-        if self.state is State.DIALLING:
-            self._begin_relay(connected)
-
-    def not_reached(self, reason: str) -> None:
-        """No server of the backend could be reached; that waits until the handshake is done."""
-        self._dial, self.account.reason = None, reason
-        if self.state is State.DIALLING:
+    def upstream_settled(self) -> None:
+        """See upstream.Owner. It is of use only when the handshake is done."""
+        if self.state is not State.DIALLING:
+            return
+        upstream = self._upstream
+        if upstream.connected is not None:
+            self._begin_relay(upstream.connected)
+        elif upstream.state is UpstreamState.UNREACHABLE:
             self._abandon(Outcome.BACKEND_UNREACHABLE, self._farewell(Farewell.BACKEND_DOWN))
-
-    def turned_away(self, error: TurnedAway) -> None:
-        """See Taker."""
-        self._dial, self.account.reason = None, str(error)
-        self._abandon(Outcome.REFUSED_BY_BACKEND, error.words)
+        elif upstream.state is UpstreamState.TURNED_AWAY:
+            self._abandon(Outcome.REFUSED_BY_BACKEND, upstream.words)
 
     def introduced(self, client: Endpoint | None, destination: Endpoint | None) -> bool:
         """See preface.Owner."""
@@ -183,9 +169,22 @@ class Session:
         self._counted_for = account.client[0]
         return True
 
-    def say(self, words: bytes) -> None:
+    def say(self, words: Buffer) -> None:
         """See preface.Owner."""
-        self._send(words)
+        if words:
+            self.send(words)
+
+    def drained(self) -> None:
+        """See Outlet: nothing waits for it."""
+
+    def send_failed(self) -> None:
+        """See Outlet."""
+        if self.state is State.DIALLING:
+            self._abandon(Outcome.RESET_BY_CLIENT)
+        elif self._preface is not None:
+            self._preface.ended()
+        else:
+            self.fail("disconnected")
 
     def begin_hello(self, data: bytes, began: float | None = None) -> None:
         """See preface.Owner."""
@@ -204,9 +203,9 @@ class Session:
         self.state, self._preface = State.DIALLING, None
         self._route = route = service.routes.find(None, ())
         account.route = route.name
-        account.established = self._describe_plainly()
+        account.established = account.describe_plainly(self._local())
         self._said = turn.rest
-        self._begin_dial(service.backends[route.backend], account.established, service.mail.client(turn.hello))
+        self._upstream.dial(self, service.backends[route.backend], account.established, service.mail.client(turn.hello))
         self._hold_client()
 
     def leave(self) -> None:
@@ -218,7 +217,7 @@ class Session:
     def _readable(self) -> None:
         buffer = self._service.buffer
         try:
-            size = self._socket.recv_into(buffer, PEEK_SIZE)
+            size = self.socket.recv_into(buffer, PEEK_SIZE)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
@@ -240,7 +239,7 @@ class Session:
             hello = self._read(data)
         except ClientHelloError as error:
             if error.reason == "plain_http" and self._service.plain_http:
-                self._send(_IN_THE_CLEAR)
+                self.send(_IN_THE_CLEAR)
             self.fail(error.reason, error.alert)
             return
         if hello is None:
@@ -291,7 +290,7 @@ class Session:
         said, self._said = self._said, b""
         backend = service.backends[route.backend]
         if not backend.waits_for_handshake and policy.client_auth is None and service.mail is None:
-            self._begin_dial(backend, None)
+            self._upstream.dial(self, backend, None)
         self._handshake(said)
 
     def _pass_through(self, route: Route) -> None:
@@ -299,15 +298,15 @@ class Session:
         service, account = self._service, self.account
         service.handshakes.clear(self)
         self.state = State.DIALLING
-        account.established = self._describe_plainly()
-        self._begin_dial(service.backends[route.backend], account.established)
+        account.established = account.describe_plainly(self._local())
+        self._upstream.dial(self, service.backends[route.backend], account.established)
         self._hold_client()
 
     def _local(self) -> Endpoint:
         """What the client connected to: as the PROXY header says, else this end of its own connection."""
         if self._destination is not None:
             return self._destination
-        return local_address(self._socket)
+        return local_address(self.socket)
 
     def _handshake(self, data: Buffer) -> None:
         """Go on with the handshake, with what the client has said."""
@@ -316,10 +315,10 @@ class Session:
         try:
             done = engine.handshake(data)
         except HandshakeError as error:
-            self._send(engine.output())
+            self.say(engine.output())
             self.fail(error.reason)
             return
-        self._send(engine.output())
+        self.say(engine.output())
         if done and self.state is State.HANDSHAKING:
             self._established(engine)
 
@@ -333,105 +332,44 @@ class Session:
         service.metrics.handshake_done(engine.version, engine.resumed, account.handshake, selection.level)
         backend = service.backends[route.backend]
         if backend.waits_for_handshake or service.access_log is not None:
-            account.established = self._describe(engine, selection, route.policy)
-        if self._connected is not None:
-            self._begin_relay(self._connected)
-        elif account.reason:
-            self._abandon(Outcome.BACKEND_UNREACHABLE)
+            account.established = account.describe(self._local(), engine, selection, route.policy)
+        if self._upstream.state is UpstreamState.IDLE:
+            mail = service.mail.client() if service.mail is not None else None
+            self._upstream.dial(self, backend, account.established, mail)
         else:
-            if self._dial is None:
-                mail = service.mail.client() if service.mail is not None else None
-                self._begin_dial(backend, account.established, mail)
-            self._hold_client()
-
-    def _begin_dial(self, backend: Backend, established: Established | None, mail: MailClient | None = None) -> None:
-        service = self._service
-        self.account.backend = backend.name
-        self._dialled = service.loop.time()
-        self._dial = backend.dial(service.loop, established, self, mail)
+            self.upstream_settled()
+        self._hold_client()
 
     def _hold_client(self) -> None:
         """What the client says has to wait, while there is no backend."""
         if self.state is State.DIALLING:
-            self._service.loop.remove_reader(self._socket.fileno())
-
-    def _describe_plainly(self) -> Established:
-        """What there is to say where no TLS ends here."""
-        account = self.account
-        return Established(account.client, self._local(), self._service.name, account.server_name, id=account.id)
-
-    def _describe(self, engine: TlsEngine, selection: Selection, policy: Policy) -> Established:
-        return Established(
-            client=self.account.client,
-            local=self._local(),
-            listener=self._service.name,
-            server_name=self.account.server_name,
-            negotiated=engine.negotiated(),
-            fingerprint=selection.certificate.fingerprint,
-            matched=selection.matched,
-            level=selection.level,
-            leaf=selection.certificate.leaf,
-            id=self.account.id,
-            client_name=engine.peer_name() if policy.client_auth is not None else None,
-        )
+            self._loop.remove_reader(self.fd)
 
     def _begin_relay(self, connected: Connected) -> None:
         service = self._service
         self.state = State.RELAYING
-        self._stop_sending()
+        said, unsent = self._said, self.unsent
+        self._said = b""
+        self.drop()
         self._relay = relay = Relay(
             service.loop,
-            (self._socket, self._engine),
+            (self.socket, self._engine),
             (connected.socket, connected.engine),
             service.buffer,
             service.patience,
             self._over,
         )
-        first, said, unsent = connected.first, self._said, self._unsent
-        self._said = self._unsent = b""
         if said and connected.engine is not None:
             said = bytes(connected.engine.encode(said))
-        relay.start(first + said, unsent + self._heard(connected))
+        relay.start(connected.first + said, unsent + self._heard(connected))
 
     def _heard(self, connected: Connected) -> bytes:
         """What of a mail server's own words the client is to hear first, in its TLS."""
-        engine, heard, mail = self._engine, connected.heard, self._service.mail
-        if engine is None or mail is None or not isinstance(heard, Opened):
+        engine, mail = self._engine, self._service.mail
+        if engine is None or mail is None:
             return b""
-        words = heard.after_starttls if mail.starttls else heard.greeting
+        words = mail.heard(connected.heard)
         return bytes(engine.encode(words)) if words else b""
-
-    def _send(self, data: Buffer) -> None:
-        """Send handshake bytes; a socket that does not take a whole flight is rare, and its rest is kept."""
-        if not data:
-            return
-        if self._unsent:
-            self._unsent += data
-            return
-        try:
-            taken = self._socket.send(data)
-        except (BlockingIOError, InterruptedError):
-            taken = 0
-        except OSError:
-            if self.state is State.DIALLING:
-                self._abandon(Outcome.RESET_BY_CLIENT)
-            elif self._preface is not None:
-                self._preface.ended()
-            else:
-                self.fail("disconnected")
-            return
-        if taken < len(data):
-            self._unsent = bytes(data[taken:])
-            self._service.loop.add_writer(self._socket.fileno(), self._send_rest)
-
-    def _send_rest(self) -> None:
-        self._stop_sending()
-        data, self._unsent = self._unsent, b""
-        self._send(data)
-
-    def _stop_sending(self) -> None:
-        if self._unsent:
-            self._service.loop.remove_writer(self._socket.fileno())
 
     def fail(self, reason: str, alert: int | None = None) -> None:
         """The handshake is not going to be done: tell the client by `alert`, count it, close."""
@@ -439,7 +377,7 @@ class Session:
             return
         if self.state is State.PEEKING and alert is not None:
             with contextlib.suppress(OSError):
-                self._socket.send(alert_record(alert))
+                self.socket.send(alert_record(alert))
         self.state = State.OVER
         self.account.reason = reason
         self._service.metrics.failures[reason].inc()
@@ -448,10 +386,10 @@ class Session:
 
     def _abandon(self, outcome: Outcome, words: bytes = b"") -> None:
         """There is nobody to relay to: say `words`, or reset; an orderly end without any would pass for an answer."""
-        if words and not self._unsent:
+        if words and not self.blocked:
             engine = self._engine
             with contextlib.suppress(OSError, TlsError):
-                self._socket.send(words if engine is None else bytes(engine.encode(words)) + bytes(engine.close()))
+                self.socket.send(words if engine is None else bytes(engine.encode(words)) + bytes(engine.close()))
         self._close(reset_client=not words)
         self._over(outcome)
 
@@ -469,24 +407,20 @@ class Session:
         if self._preface is not None:
             service.prefaces.clear(self)
             self._preface = None
-        service.loop.remove_reader(self._socket.fileno())
-        self._stop_sending()
-        if self._dial is not None:
-            self._dial.cancel()
-        if self._connected is not None:
-            self._connected.socket.close()
+        self._loop.remove_reader(self.fd)
+        self.drop()
+        self._upstream.close()
         if reset_client:
-            reset(self._socket)
+            reset(self.socket)
         else:
-            close_softly(self._socket)
+            close_softly(self.socket)
 
     def _over(self, outcome: Outcome) -> None:
         service = self._service
         self.account_bytes()
         self.state = State.OVER
         self._relay = None
-        if self._connected is not None:
-            self._connected.release()
+        self._upstream.release()
         service.sessions.discard(self)
         service.limits.release(self._counted_for)
         service.metrics.over(outcome)

@@ -84,10 +84,3 @@ def test_every_listener_that_lets_plain_text_through_is_warned_about() -> None:
 def test_sending_clients_on_to_https_lets_no_plain_text_through() -> None:
     config = Config.model_validate({"listeners": [{"name": "plain", "bind": [":80"], "protocol": "http-redirect"}]})
     assert warnings(config) == []
-
-
-def test_a_server_that_takes_xclient_from_clients_too_is_warned_about() -> None:
-    for told, expected in (("xclient", ["listeners[mx].backend"]), ("proxy-v2", [])):
-        backend = {"name": "postfix", "servers": ["127.0.0.1:25"], "client_address": told}
-        config = Config.model_validate({**mail().model_dump(include={"listeners"}), "backends": {"postfix": backend}})
-        assert [one.key for one in warnings(config)] == expected

@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from proxy.outlet import Outlet, OutletState
+from proxy.outlet import Outlet, OutletStage
 from tests.support.loop import Peer, in_loop, tcp_pair
 
 LARGE = bytes(range(256)) * (16 << 10)  # 4 MiB: more than the sockets on the way hold
@@ -78,7 +78,7 @@ async def test_shut_sends_fin_at_once_when_nothing_is_held() -> None:
     outlet, near, far = make()
     outlet.send(b"bye")
     outlet.shut()
-    assert outlet.state is OutletState.FINISHED
+    assert outlet.stage is OutletStage.FINISHED
     assert await far.rest() == (b"bye", "FIN")
     near.close()
     far.close()
@@ -90,10 +90,10 @@ async def test_shut_sends_fin_behind_what_is_held_and_only_then_counts_as_finish
     outlet.send(LARGE)
     outlet.shut()
     outlet.shut()
-    assert outlet.state is OutletState.FINISHING
+    assert outlet.stage is OutletStage.FINISHING
     assert await far.rest() == (LARGE, "FIN")
     await outlet.was_drained.wait()
-    assert outlet.state.name == "FINISHED"
+    assert outlet.stage.name == "FINISHED"
     assert outlet.times_drained == 1
     near.close()
     far.close()

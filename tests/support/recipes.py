@@ -18,7 +18,7 @@ TEXT = (Path(__file__).parents[2] / "docs" / "mail.md").read_text(encoding="utf-
 FILES: dict[str, str] = {
     name + variant: text
     for name, variant, text in re.findall(
-        r"^`(/etc/\S+)`((?:, [a-z ]+)?):\n\n```\w*\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL
+        r"^`(/etc/\S+)`((?:, [A-Za-z ]+)?):\n\n```\w*\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL
     )
 }
 
@@ -82,20 +82,36 @@ def placed(name: str, places: Mapping[str, str]) -> str:
 @contextlib.contextmanager
 def dovecot(directory: Path, spool: Path, ports: Mapping[int, int], submission: Mapping[int, int]) -> Iterator[Path]:
     """Dovecot on these ports in place of the documented ones; yields its log. Passwords: "secret"."""
+    places = {**_port_lines(ports), "/var/spool/postfix": str(spool)}
+    recipe = placed("/etc/dovecot/local.conf", places)
+    recipe += placed("/etc/dovecot/local.conf, for submission", _port_lines(submission))
+    with _dovecot(directory, recipe, next(iter(ports.values()))) as log:
+        yield log
+
+
+@contextlib.contextmanager
+def dovecot_with_id(directory: Path, port: int) -> Iterator[Path]:
+    """Dovecot with IMAP alone, that is told of clients by ID; yields its log."""
+    recipe = placed("/etc/dovecot/local.conf, with ID", _port_lines({10143: port}))
+    with _dovecot(directory, "protocols = imap\n" + recipe, port) as log:
+        yield log
+
+
+def _port_lines(ports: Mapping[int, int]) -> dict[str, str]:
+    return {f"port = {documented}": f"port = {actual}" for documented, actual in ports.items()}
+
+
+@contextlib.contextmanager
+def _dovecot(directory: Path, recipe: str, port: int) -> Iterator[Path]:
     program = needs("dovecot")
     mail = directory / "mail"
     mail.mkdir(parents=True)
     nobody = pwd.getpwnam("nobody")
     os.chown(mail, nobody.pw_uid, nobody.pw_gid)
     _let_through(directory)
-    places = {f"port = {documented}": f"port = {actual}" for documented, actual in ports.items()}
-    recipe = placed("/etc/dovecot/local.conf", {**places, "/var/spool/postfix": str(spool)})
-    places = {f"port = {documented}": f"port = {actual}" for documented, actual in submission.items()}
-    recipe += placed("/etc/dovecot/local.conf, for submission", places)
     configuration = directory / "dovecot.conf"
     configuration.write_text(_DOVECOT.format(directory=directory) + recipe)
-    first = next(iter(ports.values()))
-    with running([program, "-F", "-c", str(configuration)], first, directory / "dovecot.out"):
+    with running([program, "-F", "-c", str(configuration)], port, directory / "dovecot.out"):
         yield directory / "dovecot.log"
 
 
