@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy.server_certificate import pin_of
 from tests.e2e.test_starttls import NAME, begin_tls, configuration, greeted, snigate_for, until
 from tests.support.mail_server import MailServer
 from tests.support.pki import Authority, self_signed
@@ -112,27 +113,35 @@ def test_a_server_without_xclient_is_one_that_cannot_be_used_and_the_log_says_wh
             wait_for(lambda: "smtpd_authorized_xclient_hosts" in snigate.log, "the log says what to do")
 
 
-def test_tls_begins_towards_a_server_by_its_starttls_and_its_certificate_is_verified(tmp_path: Path) -> None:
-    imap, pop3, front = free_port(), free_port(), free_port()
+def test_tls_begins_towards_a_server_by_its_starttls_and_its_certificate_is_verified_or_pinned(tmp_path: Path) -> None:
+    imap, pop3 = free_port(), free_port()
+    fronts = {name: free_port() for name in ("verified", "pinned", "misnamed", "mispinned")}
     root = Authority.make("Internal root")
-    certificate, key = root.issue("mail.internal").write(tmp_path, "dovecots-own")
+    pair = root.issue("mail.internal")
+    certificate, key = pair.write(tmp_path, "dovecots-own")
     (tmp_path / "root.pem").write_bytes(root.pem)
-    verified = f'tls = "starttls"\ntls_ca = "{tmp_path}/root.pem"\ntls_name = '
-    text = (
-        f'[backends.good]\nservers = ["127.0.0.1:{imap}"]\n{verified}"mail.internal"\n'
-        f'[backends.bad]\nservers = ["127.0.0.1:{pop3}"]\n{verified}"other.internal"\n'
-        '[[listeners]]\nname = "imap"\nbind = ["127.0.0.1:{port}"]\nprotocol = "imap"\nbackend = "good"\n'
-        f'[[listeners]]\nname = "pop3"\nbind = ["127.0.0.1:{front}"]\nprotocol = "pop3"\nbackend = "bad"\n'
+    keys = {
+        "verified": f'tls_ca = "{tmp_path}/root.pem"\ntls_name = "mail.internal"\n',
+        "pinned": f'tls_pin = ["{pin_of(pair.certificate)}"]\n',
+        "misnamed": f'tls_ca = "{tmp_path}/root.pem"\ntls_name = "other.internal"\n',
+        "mispinned": f'tls_pin = ["{pin_of(root.issue("mail.internal").certificate)}"]\n',
+    }
+    backends = (f'[backends.{name}]\nservers = ["127.0.0.1:{imap}"]\ntls = "starttls"\n{keys[name]}' for name in fronts)
+    listeners = (
+        f'[[listeners]]\nname = "{name}"\nbind = ["127.0.0.1:{port}"]\nprotocol = "imap"\nbackend = "{name}"\n'
+        for name, port in fronts.items()
     )
-    with (
-        dovecot(tmp_path / "dovecot", imap, pop3, certificate, key) as log,
-        Snigate(tmp_path, text) as snigate,
-    ):
-        mail = imaplib.IMAP4_SSL("127.0.0.1", snigate.port, ssl_context=context(), timeout=20)
-        assert mail.login("alice", "secret")[0] == "OK"
-        mail.logout()
-        assert "Login: user=<alice>" in log.read_text()
-        raw = socket.create_connection(("127.0.0.1", front), timeout=TIMEOUT)
-        with context().wrap_socket(raw, server_hostname=NAME) as tls:
-            assert until(tls, b"\r\n") == b"-ERR [SYS/TEMP] The mail server cannot be reached, try again later\r\n"
-        wait_for(lambda: "other.internal" in snigate.log, "the log says which name the certificate is not for")
+    text = "".join((*backends, *listeners))
+    snigate = Snigate(tmp_path, text)
+    snigate.port = fronts["verified"]
+    with dovecot(tmp_path / "dovecot", imap, pop3, certificate, key) as log, snigate:
+        for name, user in (("verified", "alice"), ("pinned", "bob")):
+            mail = imaplib.IMAP4_SSL("127.0.0.1", fronts[name], ssl_context=context(), timeout=20)
+            assert mail.login(user, "secret")[0] == "OK"
+            mail.logout()
+            assert f"Login: user=<{user}>" in log.read_text()
+        for name, why in (("misnamed", "other.internal"), ("mispinned", "tls_pin")):
+            raw = socket.create_connection(("127.0.0.1", fronts[name]), timeout=TIMEOUT)
+            with context().wrap_socket(raw, server_hostname=NAME) as tls:
+                assert until(tls, b"\r\n").startswith(b"* BYE ")
+            wait_for(lambda why=why: why in snigate.log, "the log says why the certificate is refused")
