@@ -11,7 +11,6 @@ from proxy.layer import PLAIN_TEXT, Layer
 from proxy.poller import Loop
 from proxy.starttls.conversation import TurnedAway
 from proxy.starttls.opening import Opened
-from proxy.starttls.probe import Probed
 from proxy.starttls.protocol import MailProtocol
 from proxy.tls_engine import Negotiated, TlsEngine
 
@@ -65,7 +64,7 @@ class Connected:
         server: str,
         first: bytes,
         *places: Place,
-        heard: Opened | Probed | None = None,
+        heard: Opened | None = None,
     ) -> None:
         self.socket = sock
         self.engine = engine  # None: plain text

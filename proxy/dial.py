@@ -8,6 +8,9 @@
 One deadline covers connecting and securing, and each address gets its equal share of what is left for its connect. A
 mail server may take its time to greet, and be slow on purpose, so a conversation has a deadline of its own. Nothing of
 the client's has been sent, so an address that fails costs nothing but time.
+
+A server that was told who the client is may drop it without a word, because of who it is. That speaks neither for the
+server nor against it: a stranger whom it does not want must not take it out of service for the others.
 """
 
 from __future__ import annotations
@@ -25,16 +28,15 @@ from proxy.poller import Loop
 from proxy.securing import Securing
 from proxy.server import Server, ServerAddress
 from proxy.starttls.conversation import TurnedAway
-from proxy.starttls.opening import Opened
-from proxy.starttls.probe import Probed
-from proxy.talk import AnyConversation, Talk
+from proxy.starttls.opening import Opened, Opening
+from proxy.talk import Talk
 from proxy.tls_engine import TlsEngine
 
 RETRY_UNIX = 0.02  # seconds between attempts while a Unix socket's queue is full
 TALK_TIMEOUT = 60.0  # seconds for a conversation, STARTTLS included; its client waits meanwhile
 
-Converse = Callable[[], AnyConversation]  # begins a conversation with one server
-Heard = Opened | Probed | None
+Converse = Callable[[], Opening]  # begins a conversation with one server
+Heard = Opened | None
 
 
 class State(Enum):
@@ -55,6 +57,7 @@ class ServerDial:
         "_converse",
         "_deadline",
         "_header",
+        "_is_told",
         "_loop",
         "_server",
         "_socket",
@@ -76,9 +79,12 @@ class ServerDial:
         timeout: float,
         taker: Taker,
         converse: Converse | None = None,
+        *,
+        is_told: bool = False,
     ) -> None:
         """`header` goes before everything else; where nothing is said to the server it is left to the taker to send.
 
+        `is_told`: the server is told who the client is, by the header or in the conversation.
         The connection that is taken holds a place of the server's address alone.
         """
         self._loop = loop
@@ -88,7 +94,8 @@ class ServerDial:
         self._timeout = timeout
         self._taker = taker
         self._converse = converse
-        self._conversation: AnyConversation | None = None
+        self._is_told = is_told
+        self._conversation: Opening | None = None
         self._deadline = 0.0
         self._tried: tuple[ServerAddress, ...] = ()
         self._address: ServerAddress | None = None
@@ -168,16 +175,16 @@ class ServerDial:
         if self._timer is not None:
             self._stop_timer()
         if self._tls is None or self._tls.by_starttls:
-            self._greet(None, self._header)
+            self._speak(None, self._header)
             return
         self.state = State.SECURING
         self._timer = self._loop.call_at(
             self._deadline, self._failed, f"the TLS handshake was not done within {self._timeout:g} s"
         )
-        self._step = securing = Securing(self._loop, sock, self._tls.begin(), self._greet, self._failed)
+        self._step = securing = Securing(self._loop, sock, self._tls.begin(), self._speak, self._failed)
         securing.begin(self._header)
 
-    def _greet(self, engine: TlsEngine | None, first: bytes) -> None:
+    def _speak(self, engine: TlsEngine | None, first: bytes) -> None:
         """The server can be spoken to; a conversation may be next."""
         if self._converse is None:
             self.talked(engine, first)
@@ -189,12 +196,17 @@ class ServerDial:
         self.state = State.TALKING
         self._conversation = self._converse()
         self._timer = self._loop.call_later(TALK_TIMEOUT, self._talk_overdue)
-        self._step = talk = Talk(self._loop, sock, engine, self._conversation, self._tls, self)
+        introduced = bool(self._header)
+        self._step = talk = Talk(self._loop, sock, engine, self._conversation, self._tls, self, introduced=introduced)
         talk.begin(first)
 
     def _talk_overdue(self) -> None:
         assert self._conversation is not None
         self._failed(f"{self._conversation.awaited} had not come after {TALK_TIMEOUT:g} s")
+
+    def dropped(self, reason: str) -> None:
+        """See Party."""
+        self._failed(reason, blameless=self._is_told)
 
     def failed(self, reason: str) -> None:
         """See Party."""
@@ -235,21 +247,24 @@ class ServerDial:
         self._stop_timer()
         self._timer = self._loop.call_soon(self._failed, os.strerror(code or 0))
 
-    def _failed(self, reason: str) -> None:
-        """The address could not be used: on with the next."""
+    def _failed(self, reason: str, *, blameless: bool = False) -> None:
+        """The address could not be used, and where it is `blameless` others may fare better: on with the next."""
         address = self._address
         assert address is not None
         now = self._loop.time()
         self._drop()
-        address.failed(now)
+        if blameless:
+            address.abandoned()
+        else:
+            address.failed(now)
         self._tried += (address,)
         self._address = None
-        if now < self._deadline:
-            self._next(reason, now)
+        if blameless or now >= self._deadline:
+            self._give_up(reason, blameless=blameless)
         else:
-            self._give_up(reason)
+            self._next(reason, now)
 
-    def _give_up(self, reason: str) -> None:
+    def _give_up(self, reason: str, *, blameless: bool = False) -> None:
         self.state = State.OVER
         self._taker.not_reached(reason)
 

@@ -14,7 +14,7 @@ import h11
 
 from config.addresses import TcpAddress
 from config.model import BackendConfig
-from proxy import preamble
+from proxy import backend_header
 from proxy.backend import Connected, Reaching
 from proxy.backend_tls import BackendTls, ServerTls
 from proxy.dial import ServerDial
@@ -38,7 +38,7 @@ class HealthChecks:
         self._config = config
         self._tls = tls
         self._timeout = timeout
-        self._header = preamble.of_snigate(config.client_address)
+        self._header = backend_header.of_snigate(config.client_address)
 
     async def keep(self, servers: Iterable[Server], worker: int) -> None:
         """Check every server now and again, for ever. Workers, by their number, and servers take turns."""

@@ -22,6 +22,7 @@ READ_SIZE = 256 << 10  # bytes read from a socket at once, and so what a directi
 # A peer that reads nothing can still make OpenSSL answer, with KeyUpdates: beyond this, it is cut off.
 MAX_HELD = 2 * READ_SIZE
 
+_CLOSE, _CLOSE_WAIT = 7, 8  # the kernel's states of a connection, linux/tcp_states.h
 _DISCARD = 16 << 10  # bytes thrown away at once
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, zero seconds: close() sends RST
 
@@ -48,6 +49,11 @@ def close_softly(sock: socket.socket) -> None:
     except OSError:
         pass
     sock.close()
+
+
+def has_ended(sock: socket.socket) -> bool:
+    """Whether a TCP peer has sent its FIN or a reset, read or not."""
+    return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] in (_CLOSE, _CLOSE_WAIT)
 
 
 class Leg(Outlet):

@@ -24,9 +24,9 @@ class MailService:
         self._require_tls = require_tls
         self._words = protocol.words(None, name)
 
-    def probe(self) -> Probe:
-        """Begin to ask a server what it says of itself."""
-        return self.protocol.probe(self.name)
+    def probe(self, *, starttls: bool) -> Probe:
+        """Begin to ask a server what it says of itself; see MailProtocol."""
+        return self.protocol.probe(self.name, starttls=starttls)
 
     def probed(self, probed: Probed) -> None:
         """Say this of the server from now on."""
@@ -40,9 +40,9 @@ class MailService:
         """A client that has got as far as the backend. `hello`: see Plan.hello."""
         return MailClient(self.protocol, self.name, self.starttls, hello)
 
-    def heard(self, heard: Opened | Probed | None) -> bytes:
+    def heard(self, heard: Opened | None) -> bytes:
         """Of what came of the conversation with a client's server, the words that the client hears first."""
-        if not isinstance(heard, Opened):
+        if heard is None:
             return b""
         return heard.after_starttls if self.starttls else heard.greeting
 

@@ -47,6 +47,17 @@ PROFILES: dict[ProfileName, Profile] = {
 }
 
 
+_OF_THE_WEB = frozenset({b"h2", b"http/1.1", b"http/1.0", b"http/0.9", b"h2c", b"h3"})
+
+
+def is_of_the_web(offered: tuple[bytes, ...]) -> bool:
+    """Whether a client speaks protocols of the web alone, by what it offers: it has no business with a mail server.
+
+    A browser that is made to connect to one would have its answers taken for a web site's (ALPACA).
+    """
+    return bool(offered) and _OF_THE_WEB.issuperset(offered)
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """What is demanded of a connection's TLS. Hashable: equal policies are the same policy."""

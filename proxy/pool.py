@@ -9,9 +9,9 @@ import socket
 from functools import partial
 
 from config.model import BackendConfig
-from proxy import preamble
+from proxy import backend_header
 from proxy.backend import Connected, Dial, Established, MailClient, Taker
-from proxy.backend_tls import BackendTls
+from proxy.backend_tls import BackendTls, ServerTls
 from proxy.balancer import Balancer
 from proxy.dial import Converse, Heard, ServerDial, State
 from proxy.metrics import BackendMetrics
@@ -48,23 +48,30 @@ class Pool:
         self.resolver = Resolver(config.name, self.servers)
         self._balancer = Balancer(config.balance, self.servers)
         self._told = config.client_address
-        self._starttls = config.tls == "starttls"
+        self.begins_by_starttls = config.tls == "starttls"
         self._connect_timeout = connect_timeout
+        self.introduces = config.client_address.startswith("proxy")  # by a PROXY header
 
     def dial(
         self, loop: Loop, established: Established | None, taker: Taker, mail: MailClient | None = None
     ) -> Dial | None:
         """See Backend.dial."""
-        header = preamble.of_client(self._told, established)
+        header = backend_header.of_client(self._told, established)
         converse = None if mail is None else self._opening(established, mail)
-        return self._begin(loop, header, taker, converse)
+        return self._begin(loop, header, taker, converse, is_told=self._told != "none")
 
-    def probe(self, loop: Loop, converse: Converse, taker: Taker) -> Dial | None:
-        """The same for a conversation of snigate's own."""
-        return self._begin(loop, preamble.of_snigate(self._told), taker, converse)
+    def dial_for_itself(self, loop: Loop, taker: Taker) -> Dial | None:
+        """The same for a connection of snigate's own, on which nothing has been said."""
+        return self._begin(loop, backend_header.of_snigate(self._told), taker, None)
 
-    def _begin(self, loop: Loop, header: bytes, taker: Taker, converse: Converse | None) -> Dial | None:
-        dial = PoolDial(loop, self._balancer, header, self._connect_timeout, taker, converse)
+    def tls_towards(self, server: str) -> ServerTls | None:
+        """How TLS is spoken with the server of this name."""
+        return next(one.tls for one in self.servers if one.name == server)
+
+    def _begin(
+        self, loop: Loop, header: bytes, taker: Taker, converse: Converse | None, *, is_told: bool = False
+    ) -> Dial | None:
+        dial = PoolDial(loop, self._balancer, header, self._connect_timeout, taker, converse, is_told=is_told)
         dial.begin()
         return None if dial.state is State.OVER else dial
 
@@ -80,9 +87,9 @@ class Pool:
                 established.server_name,
                 secured=established.negotiated is not None,
             )
-        if introduction is None and not (mail.greeted or self._starttls):
+        if introduction is None and not (mail.greeted or self.begins_by_starttls):
             return None
-        return partial(mail.protocol.opening, Plan(mail.name, self._starttls, introduction, mail.hello))
+        return partial(mail.protocol.opening, Plan(mail.name, self.begins_by_starttls, introduction, mail.hello))
 
 
 class PoolDial(ServerDial):
@@ -98,10 +105,12 @@ class PoolDial(ServerDial):
         connect_timeout: float,
         taker: Taker,
         converse: Converse | None,
+        *,
+        is_told: bool,
     ) -> None:
         server = balancer.choose(loop.time())
         assert server is not None
-        super().__init__(loop, server, server.tls, header, connect_timeout, taker, converse)
+        super().__init__(loop, server, server.tls, header, connect_timeout, taker, converse, is_told=is_told)
         self._balancer = balancer
         self._servers_tried: tuple[Server, ...] = ()
 
@@ -123,11 +132,14 @@ class PoolDial(ServerDial):
         self._server.release()
         super()._refused(error)
 
-    def _give_up(self, reason: str) -> None:
-        """The server has failed: on with the next."""
+    def _give_up(self, reason: str, *, blameless: bool = False) -> None:
+        """The server has failed, or just for this client: on with the next."""
         now = self._loop.time()
         server = self._server
-        server.not_reached(reason, now)
+        if blameless:
+            server.abandoned()
+        else:
+            server.not_reached(reason, now)
         self._servers_tried += (server,)
         following = self._balancer.choose(now, self._servers_tried)
         if following is not None:
@@ -135,4 +147,5 @@ class PoolDial(ServerDial):
             self.begin()
             return
         count = len(self._servers_tried)
-        super()._give_up(reason if count == 1 else f"none of {count} servers, the last {server.name}: {reason}")
+        which = f"server {server.name}" if count == 1 else f"none of {count} servers, the last {server.name}"
+        super()._give_up(f"{which}: {reason}")

@@ -39,7 +39,7 @@ class Owner(Protocol):
         """This is who the client is; None: whoever the peer is. False: there is no room, and the session is over."""
 
     def say(self, words: bytes) -> None:
-        """Send in plain text."""
+        """Send in plain text. Where that fails the session is over, and does nothing that is asked of it afterwards."""
 
     def begin_hello(self, data: bytes, began: float | None = None) -> None:
         """TLS begins, with these bytes, which may be none yet.
@@ -50,8 +50,8 @@ class Owner(Protocol):
     def go_on_in_plain_text(self, turn: Turn) -> None:
         """There is no TLS: open the backend."""
 
-    def leave(self) -> None:
-        """The client has left, or is to leave, in good order."""
+    def leave(self, reason: str = "") -> None:
+        """The client has left, or is to leave, in good order; `reason` is for the log."""
 
     def fail(self, reason: str) -> None:
         """It comes to nothing, for this key of HANDSHAKE_FAILURES."""
@@ -89,7 +89,7 @@ class Preface:
     def ended(self) -> None:
         """The client has gone away."""
         if self._stage is Stage.DIALOGUE:
-            self._owner.leave()
+            self._leave()
         else:
             self._owner.fail("disconnected")
 
@@ -107,6 +107,10 @@ class Preface:
             self._owner.say(self._service.mail.farewell(why))
         self._owner.fail(reason)
 
+    def _leave(self) -> None:
+        assert self._dialogue is not None
+        self._owner.leave("login_before_tls" if self._dialogue.login_refused else "")
+
     def _introduce(self, data: bytes) -> None:
         introduction, service, owner = self._introduction, self._service, self._owner
         assert introduction is not None
@@ -123,7 +127,7 @@ class Preface:
     def _go_on(self, data: bytes) -> None:
         """The client speaks for itself from here, and has said this."""
         mail, service = self._service.mail, self._service
-        if mail is None or not mail.starttls:
+        if mail is None or not service.speaks_first:
             self._owner.begin_hello(data)
             return
         self._stage = Stage.DIALOGUE
@@ -151,7 +155,7 @@ class Preface:
                 self._service.prefaces.clear(owner)
                 owner.go_on_in_plain_text(turn)
             case Verdict.GOODBYE:
-                owner.leave()
+                self._leave()
             case Verdict.SPOILT:
                 owner.fail("dialogue_spoilt")
             case Verdict.INJECTION:

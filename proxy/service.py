@@ -28,6 +28,8 @@ from proxy.throttle import Throttle
 if TYPE_CHECKING:
     from proxy.session import Session
 
+GLANCE = 2.0  # seconds after which it is seen whether a mail client still waits for its server
+
 log = logging.getLogger("snigate.session")
 
 
@@ -58,11 +60,13 @@ class Service:
     sessions: set[Session] = field(default_factory=set)
     prefaces: Deadlines = field(init=False)
     handshakes: Deadlines = field(init=False)
+    glances: Deadlines = field(init=False)
     patience: Patience = field(init=False)
 
     def __post_init__(self) -> None:
         self.prefaces = Deadlines(self.loop, self.preamble_timeout)
         self.handshakes = Deadlines(self.loop, self.handshake_timeout)
+        self.glances = Deadlines(self.loop, GLANCE)
         self.patience = Patience(self.loop, self.idle_timeout)
 
     @property

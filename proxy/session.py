@@ -8,9 +8,9 @@
     OVER         closed and counted
 
 One deadline covers everything up to the handshake's end, but for a mail dialogue, which has its own before it; no byte
-that arrives moves either. What is to be refused is
-refused while peeking, by the seven bytes of an alert, before OpenSSL knows of the connection. What is to pass through
-never meets OpenSSL: the ClientHello goes to the backend as it came, and so does all that follows.
+that arrives moves either. What is to be refused is refused while peeking, by the seven bytes of an alert, before
+OpenSSL knows of the connection. What is to pass through never meets OpenSSL: the ClientHello goes to the backend as it
+came, and so does all that follows.
 
 Where there is nobody to relay to, a mail client is told so in its protocol's own words. Others are reset.
 """
@@ -28,8 +28,9 @@ from proxy.client_hello import ClientHello, ClientHelloError, ClientHelloReader,
 from proxy.errors import HANDSHAKE_FAILURES, HandshakeError, Outcome, alert_record
 from proxy.introduction import local_address
 from proxy.layer import Buffer
-from proxy.leg import close_softly, reset
+from proxy.leg import close_softly, has_ended, reset
 from proxy.outlet import Outlet
+from proxy.policy import is_of_the_web
 from proxy.preface import Preface
 from proxy.proxy_header import ProxyHeaderReader
 from proxy.relay import Relay
@@ -95,7 +96,7 @@ class Session(Outlet):
         self.state = State.PEEKING
         self._counted_for = client[0] if introduction is None else None
         self._destination: Endpoint | None = None
-        self._started = self._began = service.loop.time()
+        self._started = self._began = service.loop.time()  # the connection, and its handshake, which STARTTLS begins
         self._reader: ClientHelloReader | None = None  # where the ClientHello comes in pieces
         self._said = b""
         self._engine: TlsEngine | None = None
@@ -158,6 +159,13 @@ class Session(Outlet):
         elif upstream.state is UpstreamState.TURNED_AWAY:
             self._abandon(Outcome.REFUSED_BY_BACKEND, upstream.words)
 
+    def client_has_left(self) -> bool:
+        """See upstream.Owner."""
+        if self.state is not State.DIALLING or not has_ended(self.socket):
+            return False
+        self._abandon(Outcome.RESET_BY_CLIENT)
+        return True
+
     def introduced(self, client: Endpoint | None, destination: Endpoint | None) -> bool:
         """See preface.Owner."""
         account = self.account
@@ -170,12 +178,14 @@ class Session(Outlet):
         return True
 
     def say(self, words: Buffer) -> None:
-        """See preface.Owner."""
-        if words:
-            self.send(words)
+        """See preface.Owner. A client that does not listen is not listened to."""
+        if words and not self.send(words) and self.blocked:
+            self._loop.remove_reader(self.fd)
 
     def drained(self) -> None:
-        """See Outlet: nothing waits for it."""
+        """See Outlet."""
+        if self.state in (State.PREFACE, State.PEEKING, State.HANDSHAKING):
+            self._loop.add_reader(self.fd, self._readable)
 
     def send_failed(self) -> None:
         """See Outlet."""
@@ -208,9 +218,10 @@ class Session(Outlet):
         self._upstream.dial(self, service.backends[route.backend], account.established, service.mail.client(turn.hello))
         self._hold_client()
 
-    def leave(self) -> None:
+    def leave(self, reason: str = "") -> None:
         """See preface.Owner."""
         if self.state is not State.OVER:
+            self.account.reason = reason
             self._close(reset_client=False)
             self._over(Outcome.BEFORE_TLS)
 
@@ -279,10 +290,9 @@ class Session(Outlet):
         """Choose the certificate, and begin the handshake. Raises HandshakeError for what is to be refused."""
         if route.action is Action.REJECT:
             raise HandshakeError("rejected_protocol" if route.match_alpn else "rejected")
-        policy = route.policy
-        if policy.refuses_alpn(hello.alpn):
+        policy, service = route.policy, self._service
+        if policy.refuses_alpn(hello.alpn) or (service.mail is not None and is_of_the_web(hello.alpn)):
             raise HandshakeError("no_application_protocol")
-        service = self._service
         local = self._local()[0] if hello.server_name is None else None
         self._selection, certificate = service.choose(hello, policy, local)
         self._engine = TlsEngine.accepting(service.fronts[policy], certificate)
@@ -344,6 +354,8 @@ class Session(Outlet):
         """What the client says has to wait, while there is no backend."""
         if self.state is State.DIALLING:
             self._loop.remove_reader(self.fd)
+            if self._service.mail is not None:
+                self._upstream.keep_an_eye_on_client()
 
     def _begin_relay(self, connected: Connected) -> None:
         service = self._service

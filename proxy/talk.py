@@ -21,6 +21,7 @@ from proxy.starttls.probe import Probed
 from proxy.tls_engine import TlsEngine, TlsError
 
 READ_SIZE = 16 << 10  # bytes read at once
+MAX_HELD = 64 << 10  # bytes of ours that a server may leave unread: OpenSSL answers KeyUpdates by itself
 
 AnyConversation = Conversation[Opened] | Conversation[Probed]
 
@@ -34,6 +35,9 @@ class Party(Protocol):
     def turned_away(self, error: TurnedAway) -> None:
         """The server will have nothing to do with this client."""
 
+    def dropped(self, reason: str) -> None:
+        """The server went away without a word, for this reason, in words."""
+
     def failed(self, reason: str) -> None:
         """It cannot be done, for this reason, in words."""
 
@@ -41,7 +45,7 @@ class Party(Protocol):
 class Talk(Outlet):
     """One conversation, played once."""
 
-    __slots__ = ("_conversation", "_engine", "_party", "_securing", "_tls")
+    __slots__ = ("_conversation", "_engine", "_introduced", "_party", "_securing", "_tls")
 
     def __init__(
         self,
@@ -51,13 +55,19 @@ class Talk(Outlet):
         conversation: AnyConversation,
         tls: ServerTls | None,
         party: Party,
+        *,
+        introduced: bool,
     ) -> None:
-        """`engine`: the TLS that is spoken already; `tls`: needed where the conversation is to begin it."""
+        """`engine`: the TLS that is spoken already; `tls`: needed where the conversation is to begin it.
+
+        `introduced`: the server was sent a PROXY header first.
+        """
         super().__init__(loop, sock)
         self._engine = engine
         self._conversation = conversation
         self._tls = tls
         self._party = party
+        self._introduced = introduced
         self._securing: Securing | None = None
 
     def begin(self, first: bytes) -> None:
@@ -91,12 +101,12 @@ class Talk(Outlet):
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
-            self._fail(f"{os.strerror(error.errno or 0)}, in place of {self._conversation.awaited}")
+            self._dropped(f"{os.strerror(error.errno or 0)}, in place of {self._conversation.awaited}")
             return
         if data:
             self._hear(data)
         else:
-            self._fail(f"it closed the connection in place of {self._conversation.awaited} (its log may say why)")
+            self._dropped(f"it closed the connection in place of {self._conversation.awaited}")
 
     def _hear(self, data: bytes) -> None:
         layer: Layer = self._engine or PLAIN_TEXT
@@ -113,12 +123,14 @@ class Talk(Outlet):
             self.stop()
             self._party.turned_away(error)
         except ConversationError as error:
-            self._fail(str(error))
+            self._fail(f"{error}{self._doubt}")
         except TlsError as error:
             self._send(layer.output())
             self._fail(f"it broke TLS ({error})")
         else:
-            if layer.ended and self._is_talking:
+            if self.held > MAX_HELD:
+                self._fail(f"it reads nothing, in place of saying {self._conversation.awaited}")
+            elif layer.ended and self._is_talking:
                 self._fail(f"it ended TLS in place of {self._conversation.awaited}")
             else:
                 self._go_on()
@@ -152,6 +164,19 @@ class Talk(Outlet):
     def _send(self, data: Buffer) -> None:
         if data:
             self.send(data)
+
+    @property
+    def _doubt(self) -> str:
+        """What else than the server may be wrong: a PROXY header, of which only one side knows."""
+        if self._introduced:
+            return "; it was sent a PROXY header, does it expect one from here? Its log may say"
+        if self._conversation.has_heard_nothing:
+            return "; does it expect a PROXY header (client_address)? Its log may say"
+        return ""
+
+    def _dropped(self, reason: str) -> None:
+        self.stop()
+        self._party.dropped(reason + self._doubt)
 
     def _fail(self, reason: str) -> None:
         self.stop()

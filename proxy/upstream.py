@@ -34,6 +34,9 @@ class Owner(Protocol):
     def upstream_settled(self) -> None:
         """Something has come of the dial: the upstream's state says what. Called once, maybe before `dial` returns."""
 
+    def client_has_left(self) -> bool:
+        """Whether nobody waits any more. Then the session is over, and the upstream closed."""
+
 
 class Upstream:
     """One session's."""
@@ -64,6 +67,16 @@ class Upstream:
         if self.state is UpstreamState.DIALLING:
             self._dial = dial
 
+    def keep_an_eye_on_client(self) -> None:
+        """See now and again whether the client has left: a mail server may take a minute."""
+        if self.state is UpstreamState.DIALLING:
+            self._service.glances.set(self, self._service.loop.time())
+
+    def overdue(self) -> None:
+        """See Waiting."""
+        if self._owner is not None and not self._owner.client_has_left():
+            self.keep_an_eye_on_client()
+
     def reached(self, connected: Connected) -> None:
         """See Taker."""
         service, account = self._service, self._account
@@ -87,6 +100,7 @@ class Upstream:
     def close(self) -> None:
         """Give up the dial, and close what it has reached; it is still to be released."""
         self._owner = None
+        self._service.glances.clear(self)
         if self._dial is not None:
             self._dial.cancel()
             self._dial = None
@@ -100,6 +114,7 @@ class Upstream:
 
     def _settle(self, state: UpstreamState) -> None:
         self.state = state
+        self._service.glances.clear(self)
         owner, self._owner, self._dial = self._owner, None, None
         assert owner is not None
         owner.upstream_settled()

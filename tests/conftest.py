@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("snigate", deadline=None)  # a machine may be slow for a while
+settings.load_profile("snigate")
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -4,7 +4,8 @@ What is to be said is a script, a generator that reads like the conversation: it
 server's next line, and yields MORE while the answer is not complete. Every such conversation begins with the server's
 greeting and goes step by step, so a rule holds for all of them at one place: **whoever is asked says its answer and no
 more**. Bytes behind an answer, where the next thing is ours to say, would be taken for the answer to it, and bytes
-behind a go-ahead to TLS for something said under TLS (CVE-2021-38371). They end the conversation.
+behind a go-ahead to TLS for something said under TLS (CVE-2021-38371). They end the conversation, where they have come
+by then; what comes later in plain text is no TLS record, and is refused as such.
 
 The script returns what was to be found out or done. What it does not like it raises, in words that fit behind the
 server's name: "it greeted with ...".
@@ -44,6 +45,7 @@ class Ask(NamedTuple):
     awaited: str
 
 
+# These two are told from others of the same words by which object they are.
 MORE = Ask(b"", "")  # the answer goes on
 SECURE = Ask(b"", "the TLS handshake")  # TLS begins, and the script goes on inside it, with an empty line
 
@@ -99,6 +101,11 @@ class Conversation(Generic[Outcome]):
     def awaited(self) -> str:
         """What the server owes, in words: for a message that says it did not come in time, or not at all."""
         return self._awaited
+
+    @property
+    def has_heard_nothing(self) -> bool:
+        """Whether the server has not said a byte."""
+        return not self._received
 
     @property
     def held(self) -> int:

@@ -25,7 +25,7 @@ from typing import NamedTuple
 from proxy.starttls.conversation import Reader
 from proxy.starttls.lines import Announced, TooLong
 
-MAX_COMMANDS = 50  # before TLS; a client needs two or three
+MAX_COMMANDS = 50  # before TLS, and literals; a client needs two or three
 MAX_ERRORS = 10
 
 
@@ -68,7 +68,7 @@ class Farewell(Enum):
 class Dialogue(ABC):
     """One client's, used once. A protocol says how commands are read and answered."""
 
-    __slots__ = ("_commands", "_errors", "_reader", "_verdict", "_words")
+    __slots__ = ("_commands", "_errors", "_reader", "_verdict", "_words", "login_refused")
 
     def __init__(self, words: Words, reader: Reader) -> None:
         self._words = words
@@ -76,6 +76,7 @@ class Dialogue(ABC):
         self._commands = 0
         self._errors = 0
         self._verdict = Verdict.GO_ON
+        self.login_refused = False  # the client has tried to log in without TLS
 
     @property
     def greeting(self) -> bytes:
@@ -107,11 +108,11 @@ class Dialogue(ABC):
             return self._too_long(error.beginning)
         if command is None:
             return None
-        if isinstance(command, Announced):
-            return self._announced(command)
         self._commands += 1
         if self._commands > MAX_COMMANDS:
             return self._close("Too many commands")
+        if isinstance(command, Announced):
+            return self._announced(command)
         turn = self._take(command)
         if turn.verdict is Verdict.TLS and self._reader.pending:
             return Turn(self._pipelined(command), Verdict.INJECTION)
@@ -123,6 +124,11 @@ class Dialogue(ABC):
         if self._errors < MAX_ERRORS:
             return Turn(answer)
         return self._close("Too many errors", answer)
+
+    def _refuse_login(self, answer: bytes) -> Turn:
+        """The client is told that its password is not wanted before TLS."""
+        self.login_refused = True
+        return self._failed(answer)
 
     def _close(self, why: str, answer: bytes = b"") -> Turn:
         return Turn(answer + self._bye(why), Verdict.SPOILT)

@@ -25,7 +25,7 @@ from proxy.starttls.conversation import (
 )
 from proxy.starttls.dialogue import Dialogue, Farewell, Turn, Verdict, Words
 from proxy.starttls.lines import Announced, LiteralReader, ResponseReader, without_ending
-from proxy.starttls.opening import Introduction, Opened, Opening, Plan, bare_address, insist_on_tls
+from proxy.starttls.opening import Introduction, Opened, Opening, Plan, bare_address, refuse_plain_text
 from proxy.starttls.probe import Probe, Probed, keywords, printable, probed
 from proxy.starttls.protocol import MailProtocol
 
@@ -41,7 +41,7 @@ _FAREWELLS: Final = {
     Farewell.BACKEND_DOWN: b"* BYE [UNAVAILABLE] The mail server cannot be reached, try again later\r\n",
 }
 _TAG: Final = re.compile(rb"[!#$&',\-./0-9:;<=>?@A-Z\[\]^_`a-z|}~]{1,%d}" % TAG_CAP)
-_GREETING: Final = re.compile(rb"(?is)\* (OK|PREAUTH|BYE)(?: \[([^\]]*)\])?(?: (.*?))?\r?\n")
+_GREETING: Final = re.compile(rb"(?is)\* (OK|PREAUTH|BYE)(?: \[[^\]]*\])?(?: (.*?))?\r?\n")
 _QUOTED_SPECIALS: Final = re.compile(rb'(["\\])')
 
 
@@ -84,7 +84,9 @@ class ImapDialogue(Dialogue):
         return Turn(tag + b" OK Begin TLS negotiation now\r\n", Verdict.TLS)
 
     def _login(self, tag: bytes, _argument: bytes) -> Turn:
-        return self._failed(tag + b" NO [PRIVACYREQUIRED] Passwords are taken under TLS only; say STARTTLS first\r\n")
+        return self._refuse_login(
+            tag + b" NO [PRIVACYREQUIRED] Passwords are taken under TLS only; say STARTTLS first\r\n"
+        )
 
     def _unknown(self, tag: bytes, _argument: bytes) -> Turn:
         return self._failed(tag + b" BAD Before TLS there are CAPABILITY, ID, NOOP, STARTTLS and LOGOUT\r\n")
@@ -129,15 +131,17 @@ def _split(command: bytes) -> tuple[bytes, bytes, bytes]:
     return (tag if _TAG.fullmatch(tag) else b""), verb.upper(), argument
 
 
-def _greeting() -> Generator[Ask, bytes, tuple[bytes, bytes]]:
-    """The code in the server's greeting, and the text behind it."""
+def _greeting() -> Generator[Ask, bytes, bytes]:
+    """The text of the server's greeting, without the code before it."""
     line = yield Ask(b"", "its greeting")
     match = _GREETING.fullmatch(line)
     if match is not None and match[1].upper() == b"BYE":
         raise TurnedAway(f"it greeted with {quoted(line)}", line)
-    if match is None or match[1].upper() != b"OK":  # PREAUTH: whoever connects would be logged in
-        raise ConversationError(f"it greeted with {quoted(line)}")
-    return match[2] or b"", match[3] or b""
+    if match is None:
+        raise ConversationError(f"it greeted with {quoted(line)}, which is not IMAP")
+    if match[1].upper() != b"OK":
+        raise ConversationError(f"it greeted with {quoted(line)}, so whoever connects is logged in")
+    return match[2] or b""
 
 
 def _tagged(tag: bytes, command: bytes, verb: str) -> Generator[Ask, bytes, list[bytes]]:
@@ -145,7 +149,7 @@ def _tagged(tag: bytes, command: bytes, verb: str) -> Generator[Ask, bytes, list
     line = yield Ask(tag + b" " + command + b"\r\n", f"its answer to {verb}")
     untagged = []
     while not line.startswith(tag + b" "):
-        if not line.startswith(b"* ") or line.upper().startswith(b"* BYE"):
+        if not line.startswith(b"* ") or line.upper().startswith((b"* BYE", b"* BAD")):
             raise ConversationError(f"it answered {verb} with {quoted(line)}")
         untagged.append(line)
         line = yield MORE
@@ -155,25 +159,30 @@ def _tagged(tag: bytes, command: bytes, verb: str) -> Generator[Ask, bytes, list
 
 
 def _capabilities(response: bytes) -> list[bytes]:
-    """Those of a capability response, without its asterisk, or of a response code; none of anything else."""
+    """Those of a capability response, without its asterisk; none of anything else."""
     words = response.split()
     return keywords(words[1:]) if words and words[0].upper() == b"CAPABILITY" else []
 
 
-def _probe() -> Script[Probed]:
-    code, text = yield from _greeting()
-    found = _capabilities(code)
-    if not found:
-        for response in (yield from _tagged(b"C", b"CAPABILITY", "CAPABILITY")):
-            found += _capabilities(response[2:])
+def _secure() -> Generator[Ask, bytes, None]:
+    yield from _tagged(b"S", b"STARTTLS", "STARTTLS")
+    yield SECURE
+
+
+def _probe(*, starttls: bool) -> Script[Probed]:
+    text = yield from _greeting()
+    if starttls:
+        yield from _secure()
+    found = []  # asked for even where the greeting had them: the answer shows that the two understand each other
+    for response in (yield from _tagged(b"C", b"CAPABILITY", "CAPABILITY")):
+        found += _capabilities(response[2:])
     return probed(text, found)
 
 
 def _open(plan: Plan) -> Script[Opened]:
-    _, text = yield from _greeting()
+    text = yield from _greeting()
     if plan.starttls:
-        yield from _tagged(b"S", b"STARTTLS", "STARTTLS")
-        yield SECURE
+        yield from _secure()
     if plan.introduction is not None:
         yield from _tagged(b"I", _id(plan.introduction), "ID")
     # Without the capabilities in it, which hold no longer: the client asks for those that do.
@@ -182,6 +191,8 @@ def _open(plan: Plan) -> Script[Opened]:
 
 def _id(introduction: Introduction) -> bytes:
     """The client's addresses, as Dovecot takes them from its login_trusted_networks; others let them go unread.
+
+    Dovecot believes the first ID, and lets the client's own go unread.
 
     x-client-transport is new in 2.4: it makes the session a secured one, as the SSL TLV of a PROXY header does.
     """
@@ -205,8 +216,8 @@ def _string(value: bytes) -> bytes:
 class _Imap(MailProtocol):
     name = "imap"
 
-    def probe(self, name: str) -> Probe:
-        return Conversation(_probe(), ResponseReader(LINE_CAP), b"L LOGOUT\r\n")
+    def probe(self, name: str, *, starttls: bool = False) -> Probe:
+        return Conversation(_probe(starttls=starttls), ResponseReader(LINE_CAP), b"L LOGOUT\r\n")
 
     def words(self, probed: Probed | None, name: str) -> Words:
         text, offered = probed or Probed(f"{name} ready".encode(), ())
@@ -220,7 +231,7 @@ class _Imap(MailProtocol):
         return ImapDialogue(words)
 
     def opening(self, plan: Plan) -> Opening:
-        insist_on_tls(plan)
+        refuse_plain_text(plan)
         return Conversation(_open(plan), ResponseReader(LINE_CAP))
 
     def farewell(self, why: Farewell, name: str) -> bytes:

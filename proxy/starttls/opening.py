@@ -44,23 +44,16 @@ class Opened(NamedTuple):
 Opening = Conversation[Opened]
 
 
-def insist_on_tls(plan: Plan) -> None:
-    """For protocols that have no plain text: raises ValueError for a plan that does."""
+def refuse_plain_text(plan: Plan) -> None:
+    """For protocols that have none: raises ValueError for a plan that does."""
     if plan.hello:
         raise ValueError("only an SMTP client can go on in plain text")
 
 
-def attributes(introduction: Introduction) -> dict[bytes, bytes]:
-    """What XCLIENT can say of a client, by its attributes' names (Postfix's XCLIENT_README; all values are xtext)."""
-    return {
-        # Nobody asked for its name. Without these two Postfix would go on to take it for the proxy's.
-        b"NAME": b"[TEMPUNAVAIL]",
-        b"REVERSE_NAME": b"[TEMPUNAVAIL]",
-        b"ADDR": bare_address(introduction.client[0]),
-        b"PORT": b"%d" % introduction.client[1],
-        b"DESTADDR": bare_address(introduction.local[0]),
-        b"DESTPORT": b"%d" % introduction.local[1],
-    }
+def refuse_introduction(plan: Plan) -> None:
+    """For protocols in which a server would believe its client as well: raises ValueError for a plan with one."""
+    if plan.introduction is not None:
+        raise ValueError("only SMTP and IMAP can tell who the client is")
 
 
 def bare_address(host: str) -> bytes:

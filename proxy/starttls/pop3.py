@@ -24,14 +24,26 @@ from proxy.starttls.conversation import (
 )
 from proxy.starttls.dialogue import Dialogue, Farewell, Turn, Verdict, Words
 from proxy.starttls.lines import LineReader
-from proxy.starttls.opening import Opened, Opening, Plan, attributes, insist_on_tls
+from proxy.starttls.opening import Opened, Opening, Plan, refuse_introduction, refuse_plain_text
 from proxy.starttls.probe import Probe, Probed, keywords, probed
 from proxy.starttls.protocol import MailProtocol
 
 COMMAND_CAP: Final = 255  # bytes, RFC 2449 section 4
 
-# Capabilities that mean commands before the login: they are not to be had before TLS (or are a proxy's own).
-_NOT_TOLD: Final = frozenset({b"SASL", b"USER", b"APOP", b"STLS", b"UTF8", b"LANG", b"XCLIENT", b"XOIP"})
+# What of a server's capabilities is told before TLS: nothing that means a command before the login.
+_TOLD: Final = frozenset(
+    {
+        b"AUTH-RESP-CODE",
+        b"CAPA",
+        b"EXPIRE",
+        b"IMPLEMENTATION",
+        b"LOGIN-DELAY",
+        b"PIPELINING",
+        b"RESP-CODES",
+        b"TOP",
+        b"UIDL",
+    }
+)
 _OWN: Final = (b"RESP-CODES", b"AUTH-RESP-CODE")
 _FAREWELLS: Final = {
     Farewell.TIMEOUT: b"-ERR Timed out, closing\r\n",
@@ -39,6 +51,7 @@ _FAREWELLS: Final = {
     Farewell.BACKEND_DOWN: b"-ERR [SYS/TEMP] The mail server cannot be reached, try again later\r\n",
 }
 _TIMESTAMP: Final = re.compile(rb" ?<[^<>@]*@[^<>]*>")  # RFC 1939 section 7, APOP
+_ANGLES: Final = re.compile(rb"[<>]")  # which make one
 _CODE: Final = re.compile(rb"\A\[[^\]]*\]\s*")  # RFC 2449 section 8; Dovecot says [XCLIENT] to those it trusts
 
 
@@ -68,7 +81,7 @@ class Pop3Dialogue(Dialogue):
         return Turn(b"+OK Bye\r\n", Verdict.GOODBYE)
 
     def _login(self, _argument: bytes) -> Turn:
-        return self._failed(b"-ERR [SYS/PERM] Passwords are taken under TLS only; say STLS first\r\n")
+        return self._refuse_login(b"-ERR [SYS/PERM] Passwords are taken under TLS only; say STLS first\r\n")
 
     def _unknown(self, _argument: bytes) -> Turn:
         return self._failed(b"-ERR Before TLS there are CAPA, STLS and QUIT\r\n")
@@ -91,62 +104,68 @@ _COMMANDS: Final[dict[bytes, Callable[[Pop3Dialogue, bytes], Turn]]] = {
 }
 
 
-def _status(ask: Ask, otherwise: str) -> Generator[Ask, bytes, bytes]:
-    """The text behind +OK in the answer. Raises ConversationError, see _text."""
-    return _text((yield ask), otherwise)
-
-
-def _text(line: bytes, otherwise: str) -> bytes:
-    """The text behind +OK. Raises ConversationError for anything else: `otherwise`, and the server's words."""
+def _text(line: bytes) -> bytes | None:
+    """The text behind +OK; None behind anything else."""
     status, _, text = line.rstrip(b"\r\n").partition(b" ")
-    if status.upper() != b"+OK":
-        raise ConversationError(f"{otherwise} with {quoted(line)}")
-    return text
+    return text if status.upper() == b"+OK" else None
+
+
+def _ok(command: bytes, verb: str) -> Generator[Ask, bytes, None]:
+    """Raises ConversationError for another answer."""
+    line = yield Ask(command + b"\r\n", f"its answer to {verb}")
+    if _text(line) is None:
+        raise ConversationError(f"it answered {verb} with {quoted(line)}")
 
 
 def _greeting() -> Generator[Ask, bytes, bytes]:
     line = yield Ask(b"", "its greeting")
     if line.upper().startswith(b"-ERR"):
         raise TurnedAway(f"it greeted with {quoted(line)}", line)
-    return _text(line, "it greeted")
+    text = _text(line)
+    if text is None:
+        raise ConversationError(f"it greeted with {quoted(line)}, which is not POP3")
+    return text
 
 
-def _probe() -> Script[Probed]:
+def _secure() -> Generator[Ask, bytes, None]:
+    yield from _ok(b"STLS", "STLS")
+    yield SECURE
+
+
+_CAPA: Final = Ask(b"CAPA\r\n", "its answer to CAPA")
+
+
+def _probe(*, starttls: bool) -> Script[Probed]:
     greeting = yield from _greeting()
+    if starttls:
+        yield from _secure()
     lines = []
-    line = yield Ask(b"CAPA\r\n", "its answer to CAPA")
-    if line.upper().startswith(b"+OK"):  # a server of before RFC 2449 has none, and says -ERR
+    line = yield _CAPA
+    if _text(line) is not None:
         while (line := (yield MORE).rstrip(b"\r\n")) != b".":
             lines.append(line.removeprefix(b"."))
-    return probed(_CODE.sub(b"", _TIMESTAMP.sub(b"", greeting)), keywords(lines))
+    elif _text((yield _CAPA)) is not None:  # a server of before RFC 2449 has none, and would say -ERR again
+        raise ConversationError(f"it answered CAPA with {quoted(line)} at first, and then with +OK")
+    text = _ANGLES.sub(b"", _TIMESTAMP.sub(b"", greeting))
+    return probed(_CODE.sub(b"", text), keywords(lines))
 
 
 def _open(plan: Plan) -> Script[Opened]:
     greeting = yield from _greeting()
     if plan.starttls:
-        yield from _status(Ask(b"STLS\r\n", "its answer to STLS"), "it answered STLS")
-        yield SECURE
-    if plan.introduction is not None:
-        if b"[XCLIENT]" not in greeting:  # it would say +OK all the same
-            raise ConversationError("it does not offer XCLIENT to snigate (Dovecot: login_trusted_networks)")
-        said = b" ".join(
-            b"%b=%b" % (name, value)
-            for name, value in attributes(plan.introduction).items()
-            if name in (b"ADDR", b"PORT", b"DESTADDR", b"DESTPORT")
-        )
-        yield from _status(Ask(b"XCLIENT %b\r\n" % said, "its answer to XCLIENT"), "it answered XCLIENT")
+        yield from _secure()
     return Opened(b"+OK %b\r\n" % greeting.replace(b"[XCLIENT] ", b"", 1), b"")
 
 
 class _Pop3(MailProtocol):
     name = "pop3"
 
-    def probe(self, name: str) -> Probe:
-        return Conversation(_probe(), LineReader(LINE_CAP), b"QUIT\r\n")
+    def probe(self, name: str, *, starttls: bool = False) -> Probe:
+        return Conversation(_probe(starttls=starttls), LineReader(LINE_CAP), b"QUIT\r\n")
 
     def words(self, probed: Probed | None, name: str) -> Words:
         text, offered = probed or Probed(f"{name} ready".encode(), ())
-        told = [one for one in offered if one.partition(b" ")[0].upper() not in _NOT_TOLD]
+        told = [one for one in offered if one.partition(b" ")[0].upper() in _TOLD]
         told += [one for one in _OWN if one not in {line.upper() for line in told}]
         capabilities = b"".join(b"%b\r\n" % one for one in (*told, b"STLS"))
         return Words(name.encode(), b"+OK %b\r\n" % (text or b"ready"), capabilities)
@@ -157,7 +176,8 @@ class _Pop3(MailProtocol):
         return Pop3Dialogue(words)
 
     def opening(self, plan: Plan) -> Opening:
-        insist_on_tls(plan)
+        refuse_plain_text(plan)
+        refuse_introduction(plan)
         return Conversation(_open(plan), LineReader(LINE_CAP))
 
     def farewell(self, why: Farewell, name: str) -> bytes:

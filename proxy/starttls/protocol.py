@@ -24,8 +24,8 @@ class MailProtocol(ABC):
     name: str  # as `protocol` has it in a listener's configuration
 
     @abstractmethod
-    def probe(self, name: str) -> Probe:
-        """Find out what a server says of itself, which is told `name`."""
+    def probe(self, name: str, *, starttls: bool = False) -> Probe:
+        """Find out what a server says of itself, which is told `name`: with `starttls`, after its STARTTLS."""
 
     @abstractmethod
     def words(self, probed: Probed | None, name: str) -> Words:

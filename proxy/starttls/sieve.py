@@ -23,7 +23,7 @@ from proxy.starttls.conversation import (
 )
 from proxy.starttls.dialogue import Dialogue, Farewell, Turn, Verdict, Words
 from proxy.starttls.lines import Announced, LiteralReader, ResponseReader, without_ending
-from proxy.starttls.opening import Opened, Opening, Plan, attributes, insist_on_tls
+from proxy.starttls.opening import Opened, Opening, Plan, refuse_introduction, refuse_plain_text
 from proxy.starttls.probe import Probe, Probed, probed
 from proxy.starttls.protocol import MailProtocol
 
@@ -80,7 +80,7 @@ class SieveDialogue(Dialogue):
         return self._superfluous() if argument else Turn(b'OK "Begin TLS negotiation now"\r\n', Verdict.TLS)
 
     def _authenticate(self, _argument: bytes) -> Turn:
-        return self._failed(b'NO (ENCRYPT-NEEDED) "Passwords are taken under TLS only; say STARTTLS first"\r\n')
+        return self._refuse_login(b'NO (ENCRYPT-NEEDED) "Passwords are taken under TLS only; say STARTTLS first"\r\n')
 
     def _unknown(self, _argument: bytes) -> Turn:
         return self._failed(b'NO "Before TLS there are CAPABILITY, NOOP, STARTTLS and LOGOUT"\r\n')
@@ -162,8 +162,10 @@ def _block(ask: Ask) -> Generator[Ask, bytes, _Block]:
     while (status := _STATUS.match(line)) is None:
         capabilities.append(_capability(line, ask))
         line = yield MORE
-    if status[1].upper() != b"OK":
+    if status[1].upper() == b"BYE" or (status[1].upper() == b"NO" and not ask.say):
         raise TurnedAway(f"{ask.awaited} is {quoted(line)}", line)
+    if status[1].upper() != b"OK":
+        raise ConversationError(f"{ask.awaited} is {quoted(line)}")
     return _Block(capabilities, without_ending(line) + b"\r\n")
 
 
@@ -189,25 +191,28 @@ def _ok(command: bytes, verb: str) -> Generator[Ask, bytes, None]:
         raise ConversationError(f"it answered {verb} with {quoted(line)}")
 
 
-def _probe() -> Script[Probed]:
+def _secure(block: _Block) -> Generator[Ask, bytes, _Block]:
+    """The capabilities inside TLS, of a server that greeted with these."""
+    if not block.has(b"STARTTLS"):
+        raise ConversationError("it does not offer STARTTLS")
+    yield from _ok(b"STARTTLS\r\n", "STARTTLS")
+    yield SECURE
+    return (yield from _block(Ask(b"", "its capabilities after STARTTLS")))
+
+
+def _probe(*, starttls: bool) -> Script[Probed]:
     block = yield from _greeting()
+    if starttls:
+        block = yield from _secure(block)
+    else:  # asked for once more: the answer shows that the two understand each other
+        block = yield from _block(Ask(b"CAPABILITY\r\n", "its answer to CAPABILITY"))
     return probed(b"", [line for _, line in block.capabilities])
 
 
 def _open(plan: Plan) -> Script[Opened]:
     block = yield from _greeting()
     if plan.starttls:
-        if not block.has(b"STARTTLS"):
-            raise ConversationError("it does not offer STARTTLS")
-        yield from _ok(b"STARTTLS\r\n", "STARTTLS")
-        yield SECURE
-        block = yield from _block(Ask(b"", "its capabilities after STARTTLS"))
-    if plan.introduction is not None:
-        if not block.has(b"XCLIENT"):
-            raise ConversationError("it does not offer XCLIENT to snigate (Dovecot: login_trusted_networks)")
-        known = attributes(plan.introduction)
-        said = b" ".join(name + b"=" + known[name] for name in (b"ADDR", b"PORT"))
-        yield from _ok(b"XCLIENT " + said + b"\r\n", "XCLIENT")
+        block = yield from _secure(block)
     told = b"".join(line + b"\r\n" for name, line in block.capabilities if name not in (b"STARTTLS", b"XCLIENT"))
     return Opened(told + block.ok, told + block.ok)
 
@@ -215,8 +220,8 @@ def _open(plan: Plan) -> Script[Opened]:
 class _Sieve(MailProtocol):
     name = "sieve"
 
-    def probe(self, name: str) -> Probe:
-        return Conversation(_probe(), ResponseReader(LINE_CAP), b"LOGOUT\r\n")
+    def probe(self, name: str, *, starttls: bool = False) -> Probe:
+        return Conversation(_probe(starttls=starttls), ResponseReader(LINE_CAP), b"LOGOUT\r\n")
 
     def words(self, probed: Probed | None, name: str) -> Words:
         offered = (probed.capabilities if probed is not None else ()) or _OWN
@@ -230,7 +235,8 @@ class _Sieve(MailProtocol):
         return SieveDialogue(words)
 
     def opening(self, plan: Plan) -> Opening:
-        insist_on_tls(plan)
+        refuse_plain_text(plan)
+        refuse_introduction(plan)
         return Conversation(_open(plan), ResponseReader(LINE_CAP))
 
     def farewell(self, why: Farewell, name: str) -> bytes:

@@ -28,7 +28,7 @@ from proxy.starttls.conversation import (
 )
 from proxy.starttls.dialogue import Dialogue, Farewell, Turn, Verdict, Words
 from proxy.starttls.lines import LineReader
-from proxy.starttls.opening import Introduction, Opened, Opening, Plan, attributes
+from proxy.starttls.opening import Introduction, Opened, Opening, Plan, bare_address
 from proxy.starttls.probe import Probe, Probed, keywords, printable, probed
 from proxy.starttls.protocol import MailProtocol
 
@@ -111,7 +111,7 @@ class SmtpDialogue(Dialogue):
         return Turn(b"221 2.0.0 Bye\r\n", Verdict.GOODBYE)
 
     def _auth(self, _argument: bytes) -> Turn:
-        return self._failed(_TLS_FIRST)
+        return self._refuse_login(_TLS_FIRST)
 
     def _starttls(self, argument: bytes) -> Turn:
         if argument:
@@ -119,7 +119,7 @@ class SmtpDialogue(Dialogue):
         return Turn(b"220 2.0.0 Ready to start TLS\r\n", Verdict.TLS)
 
     def _too_long(self, beginning: bytes) -> Turn:
-        if not self._require_tls:  # the backend may take longer ones
+        if not self._require_tls and beginning[:5].upper() == b"MAIL ":  # which extensions make longer
             return self._leave(beginning)
         return self._failed(b"500 5.5.2 Line too long\r\n")
 
@@ -183,8 +183,19 @@ def _extensions(name: str) -> Generator[Ask, bytes, list[bytes]]:
     return keywords(reply.insist(250, "it answered EHLO").lines[1:])
 
 
-def _probe(name: str) -> Script[Probed]:
+def _secure(name: str) -> Generator[Ask, bytes, None]:
+    offered = {_keyword(extension) for extension in (yield from _extensions(name))}
+    if b"STARTTLS" not in offered:
+        raise ConversationError("it does not offer STARTTLS")
+    reply = yield from _reply(Ask(b"STARTTLS\r\n", "its answer to STARTTLS"))
+    reply.insist(220, "it answered STARTTLS")
+    yield SECURE
+
+
+def _probe(name: str, *, starttls: bool) -> Script[Probed]:
     greeting = yield from _greeting()
+    if starttls:
+        yield from _secure(name)
     extensions = yield from _extensions(name)
     _, _, text = greeting.lines[-1].partition(b" ")  # the first word is its host's name
     return probed(text, extensions)
@@ -193,12 +204,7 @@ def _probe(name: str) -> Script[Probed]:
 def _open(plan: Plan) -> Script[Opened]:
     greeting = yield from _greeting()
     if plan.starttls:
-        offered = {_keyword(extension) for extension in (yield from _extensions(plan.name))}
-        if b"STARTTLS" not in offered:
-            raise ConversationError("it does not offer STARTTLS")
-        reply = yield from _reply(Ask(b"STARTTLS\r\n", "its answer to STARTTLS"))
-        reply.insist(220, "it answered STARTTLS")
-        yield SECURE
+        yield from _secure(plan.name)
     if plan.introduction is not None:
         command = _xclient(plan.introduction, (yield from _extensions(plan.name)))
         reply = yield from _reply(Ask(command, "its answer to XCLIENT"))
@@ -209,6 +215,19 @@ def _open(plan: Plan) -> Script[Opened]:
     return Opened(greeting.raw, b"")
 
 
+def _attributes(introduction: Introduction) -> dict[bytes, bytes]:
+    """What XCLIENT can say of a client, by its attributes' names (Postfix's XCLIENT_README; all values are xtext)."""
+    return {
+        # Nobody asked for its name. Without these two Postfix would go on to take it for the proxy's.
+        b"NAME": b"[TEMPUNAVAIL]",
+        b"REVERSE_NAME": b"[TEMPUNAVAIL]",
+        b"ADDR": bare_address(introduction.client[0]),
+        b"PORT": b"%d" % introduction.client[1],
+        b"DESTADDR": bare_address(introduction.local[0]),
+        b"DESTPORT": b"%d" % introduction.local[1],
+    }
+
+
 def _xclient(introduction: Introduction, extensions: list[bytes]) -> bytes:
     """The command, with all the attributes that the server takes and there is something to say of."""
     offered = next((line.upper().split()[1:] for line in extensions if _keyword(line) == b"XCLIENT"), None)
@@ -216,7 +235,7 @@ def _xclient(introduction: Introduction, extensions: list[bytes]) -> bytes:
         raise ConversationError("it does not offer XCLIENT to snigate (Postfix: smtpd_authorized_xclient_hosts)")
     if b"ADDR" not in offered:
         raise ConversationError("it offers XCLIENT, but not its attribute ADDR")
-    known = attributes(introduction)
+    known = _attributes(introduction)
     for name in (b"ADDR", b"DESTADDR"):
         if b":" in known[name]:
             known[name] = b"IPV6:" + known[name]
@@ -235,8 +254,8 @@ def _keyword(extension: bytes) -> bytes:
 class _Smtp(MailProtocol):
     name = "smtp"
 
-    def probe(self, name: str) -> Probe:
-        return Conversation(_probe(name), LineReader(LINE_CAP), b"QUIT\r\n")
+    def probe(self, name: str, *, starttls: bool = False) -> Probe:
+        return Conversation(_probe(name, starttls=starttls), LineReader(LINE_CAP), b"QUIT\r\n")
 
     def words(self, probed: Probed | None, name: str) -> Words:
         text, offered = probed or Probed(b"", ())

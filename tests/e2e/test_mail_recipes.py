@@ -53,6 +53,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     places = {f'":{port}"': f'"127.0.0.1:{public[port]}"' for port in PUBLIC}
     places |= {f"127.0.0.1:{port}": f"127.0.0.1:{inner[port]}" for port in (*POSTFIX[:3], *DOVECOT)}
     places |= {"/etc/snigate/certs": str(directory / "snigate" / "certificates")}
+    places |= {'[server]\nstate_directory = "/var/lib/snigate"\n\n': ""}  # which the test's snigate has already
     text = placed("/etc/snigate/snigate.toml", places).replace("[certificates]\n", "[certificates]\ntrust = []\n")
     with (
         postfix(directory / "postfix", only(inner, POSTFIX), "", ", for submission") as postfix_log,
@@ -234,8 +235,9 @@ def test_certbots_hook_copies_a_lineage_that_is_then_served(site: Site, tmp_path
     lineage.mkdir(parents=True)
     (lineage / "fullchain.pem").write_bytes(renewed.fullchain_pem)
     (lineage / "privkey.pem").write_bytes(renewed.key_pem)
+    (lineage / "privkey.pem").chmod(0o600)  # as certbot has it
     hook = tmp_path / "hook"
-    places = {"/etc/snigate/certs": str(site.snigate.certs), "chgrp snigate": "chgrp root"}
+    places = {"/etc/snigate/certs": str(site.snigate.certs), "-g snigate": "-g daemon"}
     hook.write_text(placed("/etc/letsencrypt/renewal-hooks/deploy/snigate", places))
     environment = {"RENEWED_LINEAGE": str(lineage), "PATH": "/usr/bin:/bin"}
     subprocess.run(["/bin/sh", str(hook)], env=environment, check=True, timeout=20)
@@ -247,6 +249,8 @@ def test_certbots_hook_copies_a_lineage_that_is_then_served(site: Site, tmp_path
 
     wait_for(lambda: shown() == renewed.fingerprint, "the lineage is served")
     assert not [one for one in site.snigate.certs.iterdir() if one.name.startswith(".")]
+    made = site.snigate.certs / "renewed.example.com-privkey.pem"
+    assert (made.stat().st_mode & 0o777, made.group()) == (0o640, "daemon")
 
 
 def test_every_documented_file_is_used_here() -> None:

@@ -145,3 +145,31 @@ def test_tls_begins_towards_a_server_by_its_starttls_and_its_certificate_is_veri
             with context().wrap_socket(raw, server_hostname=NAME) as tls:
                 assert until(tls, b"\r\n").startswith(b"* BYE ")
             wait_for(lambda why=why: why in snigate.log, "the log says why the certificate is refused")
+
+
+@pytest.mark.parametrize("protocol", ["smtp", "imap", "pop3", "sieve"])
+def test_a_server_that_expects_no_proxy_header_is_found_out_at_the_start(tmp_path: Path, protocol: str) -> None:
+    errors = {
+        "smtp": b"502 what?\r\n",
+        "imap": b"* BAD what?\r\n",
+        "pop3": b"-ERR what?\r\n",
+        "sieve": b'NO "what?"\r\n',
+    }
+    with MailServer(protocol, answers={b"PROXY": errors[protocol]}) as server:
+        text = configuration(protocol, server.port).replace('client_address = "none"', 'client_address = "proxy-v1"')
+        with snigate_for(tmp_path, text) as snigate:
+            wait_for(
+                lambda: "it was sent a PROXY header, does it expect one from here?" in snigate.log,
+                "the log says what may be wrong",
+            )
+            assert "does not say what it can do: it " in snigate.log
+            assert "cannot be reached" not in snigate.log
+
+
+def test_a_password_without_tls_is_in_the_log_as_what_it_was(tmp_path: Path) -> None:
+    with MailServer("pop3") as server, snigate_for(tmp_path, configuration("pop3", server.port)) as snigate:
+        sock, _ = greeted(snigate, "pop3")
+        sock.sendall(b"USER alice\r\n")
+        assert until(sock, b"\r\n").startswith(b"-ERR [SYS/PERM]")
+        sock.close()
+        wait_for(lambda: "end=before_tls reason=login_before_tls" in snigate.log, "the access log says why")

@@ -18,15 +18,12 @@ CLIENT = "127.0.0.77"  # an address of this machine that is neither snigate's no
 LIE = "203.0.113.9"
 
 
-@contextmanager
-def snigate_before(directory: Path, protocol: str, port: int, client_address: str) -> Iterator[Snigate]:
-    text = (
-        f'[backends.server]\nservers = ["127.0.0.1:{port}"]\nclient_address = "{client_address}"\n'
-        f'[[listeners]]\nname = "mail"\nbind = ["127.0.0.1:{{port}}"]\nprotocol = "{protocol}"\ntls = "starttls"\n'
-        'backend = "server"\n'
+def configuration(protocol: str, port: int, client_address: str) -> str:
+    return (
+        f'[backends.{protocol}]\nservers = ["127.0.0.1:{port}"]\nclient_address = "{client_address}"\n'
+        f'[[listeners]]\nname = "{protocol}"\nbind = ["127.0.0.1:{{port}}"]\nprotocol = "{protocol}"\n'
+        f'tls = "starttls"\nbackend = "{protocol}"\n'
     )
-    with Snigate(directory / "snigate", text, workers=1) as snigate:
-        yield snigate
 
 
 @contextmanager
@@ -50,7 +47,7 @@ def test_postfix_is_told_by_xclient_and_clients_can_neither_lie_nor_relay(tmp_pa
     port = free_port()
     with (
         postfix(tmp_path / "postfix", {10025: port}, ", with XCLIENT") as log,
-        snigate_before(tmp_path, "smtp", port, "xclient") as snigate,
+        Snigate(tmp_path / "snigate", configuration("smtp", port, "xclient"), workers=1) as snigate,
     ):
         with speaking(snigate, CLIENT) as says:
             assert says(f"XCLIENT ADDR={LIE}").startswith(b"550 5.7.0 ")
@@ -68,7 +65,7 @@ def test_dovecot_is_told_by_id_and_clients_cannot_lie(tmp_path: Path) -> None:
     port = free_port()
     with (
         dovecot_with_id(tmp_path / "dovecot", port) as log,
-        snigate_before(tmp_path, "imap", port, "imap-id") as snigate,
+        Snigate(tmp_path / "snigate", configuration("imap", port, "imap-id"), workers=1) as snigate,
     ):
         for name, lie in (("alice", ""), ("bob", LIE)):
             mail = FromElsewhere("127.0.0.1", snigate.port, timeout=TIMEOUT)

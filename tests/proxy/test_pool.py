@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from config.addresses import TcpAddress, UnixAddress
+from proxy.backend_header import of_client, of_snigate, tlvs
 from proxy.dial import RETRY_UNIX
-from proxy.preamble import of_client, of_snigate, tlvs
 from proxy.proxy_protocol import SIGNATURE_V2, encode_v2
 from proxy.resolver import Resolver, targets_without_look_up
 from tests.support.engine import ESTABLISHED, NEGOTIATED
@@ -56,7 +56,7 @@ async def test_a_refused_connection_is_told_in_words(caplog: pytest.LogCaptureFi
     port = free_port()
     one = pool(port)
     for _ in range(3):
-        assert await Dialled(one).reason() == "Connection refused"
+        assert await Dialled(one).reason() == f"server 127.0.0.1:{port}: Connection refused"
     (said,) = caplog.messages
     assert said.startswith(f"backend web: server 127.0.0.1:{port} cannot be reached: Connection refused; ")
     assert said.endswith("its clients are turned away until it can")
@@ -67,7 +67,10 @@ async def test_a_refused_connection_is_told_in_words(caplog: pytest.LogCaptureFi
 
 @in_loop
 async def test_a_unix_socket_that_is_not_there_is_told_in_words(tmp_path: Path) -> None:
-    assert await Dialled(pool(UnixAddress(tmp_path / "s"))).reason() == "No such file or directory"
+    assert (
+        await Dialled(pool(UnixAddress(tmp_path / "s"))).reason()
+        == f"server unix:{tmp_path / 's'}: No such file or directory"
+    )
 
 
 @in_loop
@@ -174,7 +177,7 @@ async def test_a_name_that_does_not_resolve_fails_each_dial(caplog: pytest.LogCa
         await one.resolver._resolve(one.servers[0])
     (message,) = caplog.messages
     assert message.startswith("backend web: the name nowhere.invalid does not resolve (")
-    assert await Dialled(one).reason() == "its name does not resolve"
+    assert await Dialled(one).reason() == "server nowhere.invalid:80: its name does not resolve"
 
 
 @in_loop
@@ -242,7 +245,10 @@ def full_unix_socket(path: Path) -> tuple[socket.socket, list[socket.socket]]:
 @in_loop
 async def test_a_server_that_does_not_answer_is_given_up_after_the_time_out(tmp_path: Path) -> None:
     server, waiting = full_unix_socket(tmp_path / "s")
-    assert await Dialled(pool(UnixAddress(tmp_path / "s"), timeout=0.2)).reason() == "no answer within 0.2 s"
+    assert (
+        await Dialled(pool(UnixAddress(tmp_path / "s"), timeout=0.2)).reason()
+        == f"server unix:{tmp_path / 's'}: no answer within 0.2 s"
+    )
     for sock in (server, *waiting):
         sock.close()
 

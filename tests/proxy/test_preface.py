@@ -51,8 +51,8 @@ class Party:
     def go_on_in_plain_text(self, turn: Turn) -> None:
         self.asked += ["plain", turn.hello, turn.rest]
 
-    def leave(self) -> None:
-        self.asked.append("left")
+    def leave(self, reason: str = "") -> None:
+        self.asked.append(reason or "left")
 
     def fail(self, reason: str) -> None:
         self.asked.append(reason)

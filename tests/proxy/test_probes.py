@@ -90,10 +90,12 @@ async def test_what_was_said_last_holds_while_the_server_cannot_be_asked_and_the
         assert await one.ask("") == UNTOLD
         assert await one.ask("") == UNTOLD
         (warning,) = logged()
-        assert warning.startswith("listener mx: backend web does not say what it can do (")
+        assert warning.startswith(
+            f"listener mx: server {one.pool.servers[0].name} of backend web does not say what it can do: "
+        )
         assert "its greeting" in warning
         told = await one.ask("ready")
-        assert logged()[1:] == ["listener mx: backend web says again what it can do"]
+        assert logged()[1:] == [f"listener mx: server {one.pool.servers[0].name} of backend web says what it can do"]
         assert await one.ask("") == told
         assert len(logged()) == 3
 

@@ -10,13 +10,17 @@ from proxy.poller import Poller
 from proxy.starttls.conversation import TurnedAway
 from proxy.starttls.opening import Plan
 from proxy.starttls.protocols import PROTOCOLS
-from proxy.talk import AnyConversation, Talk
+from proxy.talk import MAX_HELD, AnyConversation, Talk
 from proxy.tls_engine import TlsEngine
 from tests.support.engine import MemoryClient, engine_for, join
 from tests.support.loop import Peer, TlsPeer, in_loop, tcp_pair
 from tests.support.pki import self_signed
 
 PAIR = self_signed("mx.internal")
+NOTHING = (
+    "dropped: it closed the connection in place of its greeting; does it expect a PROXY header (client_address)? "
+    "Its log may say"
+)
 EHLO = b"250 SIZE 1000\r\n"
 
 
@@ -28,7 +32,7 @@ class Party:
         far, self.near = tcp_pair()
         self.server = Peer(far)
         self.outcome: asyncio.Future[Any] = loop.create_future()
-        self.talk = Talk(Poller(loop), self.near, engine, conversation, None, self)
+        self.talk = Talk(Poller(loop), self.near, engine, conversation, None, self, introduced=False)
         self.talk.begin(first)
 
     def __enter__(self) -> Self:
@@ -43,6 +47,9 @@ class Party:
 
     def turned_away(self, error: TurnedAway) -> None:
         self.outcome.set_result(error.words)
+
+    def dropped(self, reason: str) -> None:
+        self.outcome.set_result(f"dropped: {reason}")
 
     def failed(self, reason: str) -> None:
         self.outcome.set_result(reason)
@@ -83,9 +90,9 @@ async def test_a_conversation_goes_on_inside_tls_whose_last_bytes_may_have_broug
 @pytest.mark.parametrize(
     ("words", "end", "reason"),
     [
-        (b"", "close", "it closed the connection in place of its greeting (its log may say why)"),
-        (b"220 x\r\n", "close", "it closed the connection in place of its answer to EHLO (its log may say why)"),
-        (b"220 x\r\n", "reset", "Connection reset by peer, in place of its answer to EHLO"),
+        (b"", "close", NOTHING),
+        (b"220 x\r\n", "close", "dropped: it closed the connection in place of its answer to EHLO"),
+        (b"220 x\r\n", "reset", "dropped: Connection reset by peer, in place of its answer to EHLO"),
         (b"* OK imap\r\n", "stay", 'its greeting is not SMTP: "* OK imap"'),
         (b"220 x\r\n250 too early\r\n", "stay", 'it said more than its greeting: "250 too early"'),
         (b"220 x" + b"x" * 9000, "stay", "a line of its greeting is longer than 8192 bytes"),
@@ -115,6 +122,29 @@ async def test_a_server_that_ends_or_breaks_tls_is_told_from_one_that_goes_away(
         with Party(probe(), engine=served) as one:
             await one.server.send(last or client.close())
             assert (await one.outcome).startswith(reason)
+
+
+class Chatterbox:
+    """A layer that answers whatever comes with a lot, and never says anything of its peer's."""
+
+    more = ended = False
+
+    def decode(self, _data: bytes) -> bytes:
+        return b""
+
+    def output(self) -> bytes:
+        return bytes(32 << 10)
+
+
+@in_loop
+async def test_a_server_that_makes_tls_answer_and_does_not_read_is_given_up() -> None:
+    engine: Any = Chatterbox()
+    with Party(probe(), engine=engine) as one:
+        while not one.outcome.done():
+            await one.server.send(b"x")
+            await asyncio.sleep(0.001)
+            assert one.talk.held <= MAX_HELD + (32 << 10)
+        assert await one.outcome == "it reads nothing, in place of saying its greeting"
 
 
 @in_loop

@@ -19,9 +19,9 @@ GREETINGS = {
 EHLO = b"250-mx.internal\r\n250-PIPELINING\r\n250-SIZE 1000\r\n250 AUTH PLAIN\r\n"
 ANSWERS: dict[str, dict[bytes, bytes]] = {
     "smtp": {b"EHLO": EHLO, b"QUIT": b"221 bye\r\n"},
-    "imap": {b"L": b"* BYE\r\nL OK\r\n"},
+    "imap": {b"C": b"* CAPABILITY IMAP4rev1 IDLE AUTH=PLAIN\r\nC OK\r\n", b"L": b"* BYE\r\nL OK\r\n"},
     "pop3": {b"CAPA": b"+OK\r\nTOP\r\nSASL PLAIN\r\n.\r\n", b"QUIT": b"+OK\r\n"},
-    "sieve": {b"LOGOUT": b"OK\r\n"},
+    "sieve": {b"CAPABILITY": GREETINGS["sieve"], b"LOGOUT": b"OK\r\n"},
 }
 
 

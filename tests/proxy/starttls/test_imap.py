@@ -10,7 +10,8 @@ from proxy.starttls.probe import Probed
 from tests.support.mail import HANDSHAKE, NAME, Client, play, refused_behind, single_bytes
 
 GREETING = b"* OK [CAPABILITY IMAP4rev1 SASL-IR ID LITERAL+ STARTTLS AUTH=PLAIN COMPRESS=DEFLATE] Dovecot ready.\r\n"
-PROBED = play(IMAP.probe("me"), (b"", GREETING), ending=b"L LOGOUT\r\n")
+SAID = b"* CAPABILITY IMAP4rev1 SASL-IR ID LITERAL+ STARTTLS AUTH=PLAIN COMPRESS=DEFLATE\r\nC OK done\r\n"
+PROBED = play(IMAP.probe("me"), (b"", GREETING), (b"C CAPABILITY\r\n", SAID), ending=b"L LOGOUT\r\n")
 CAPABILITIES = b"IMAP4rev1 SASL-IR ID LITERAL+ STARTTLS LOGINDISABLED"
 TLS_FIRST = b" NO [PRIVACYREQUIRED] Passwords are taken under TLS only; say STARTTLS first\r\n"
 UNKNOWN = b" BAD Before TLS there are CAPABILITY, ID, NOOP, STARTTLS and LOGOUT\r\n"
@@ -142,7 +143,7 @@ def test_imap_has_no_plain_text() -> None:
         IMAP.opening(Plan("me", hello=b"EHLO x\r\n"))
 
 
-def test_a_probe_finds_the_capabilities_in_the_greeting_or_asks_for_them() -> None:
+def test_a_probe_asks_for_the_capabilities() -> None:
     capabilities = (b"IMAP4rev1", b"AUTH=PLAIN")
     asked = b"* OK [ALERT] hello\r\n* CAPABILITY IMAP4rev1 AUTH=PLAIN\r\nC OK done\r\n"
     assert PROBED.greeting == b"Dovecot ready."
@@ -153,6 +154,12 @@ def test_a_probe_finds_the_capabilities_in_the_greeting_or_asks_for_them() -> No
     assert play(
         IMAP.probe("me"), (b"", b"* OK\r\n"), (b"C CAPABILITY\r\n", asked), ending=b"L LOGOUT\r\n", pieces=single_bytes
     ) == Probed(b"", capabilities)
+
+
+def test_a_server_that_takes_the_proxy_header_for_a_command_is_found_out() -> None:
+    misled = b"* BAD Error in IMAP command received by server.\r\n* CAPABILITY IMAP4rev1\r\nC OK done\r\n"
+    with pytest.raises(ConversationError, match=r'it answered CAPABILITY with "\* BAD Error'):
+        play(IMAP.probe("me"), (b"", GREETING), (b"C CAPABILITY\r\n", misled))
 
 
 def test_after_the_clients_tls_the_greeting_is_swallowed() -> None:
@@ -185,8 +192,8 @@ def test_an_introduction_is_written_as_strings_whatever_is_in_it() -> None:
     ("script", "words"),
     [
         ([(b"", b"* BYE busy\r\n")], 'it greeted with "* BYE busy"'),
-        ([(b"", b"* PREAUTH welcome\r\n")], 'it greeted with "* PREAUTH welcome"'),
-        ([(b"", b"220 mail ESMTP\r\n")], 'it greeted with "220 mail ESMTP"'),
+        ([(b"", b"* PREAUTH welcome\r\n")], 'it greeted with "* PREAUTH welcome", so whoever connects is logged in'),
+        ([(b"", b"220 mail ESMTP\r\n")], 'it greeted with "220 mail ESMTP", which is not IMAP'),
         ([(b"", GREETING + b"* BYE\r\n")], 'it said more than its greeting: "* BYE"'),
         ([(b"", GREETING), (b"S STARTTLS\r\n", b"S BAD no\r\n")], 'it answered STARTTLS with "S BAD no"'),
         ([(b"", GREETING), (b"S STARTTLS\r\n", b"* BYE\r\n")], 'it answered STARTTLS with "* BYE"'),
@@ -216,3 +223,20 @@ def test_a_backend_that_will_not_know_the_client_is_not_used() -> None:
 def test_farewells_are_imaps_own() -> None:
     for why in Farewell:
         assert IMAP.farewell(why, NAME).startswith(b"* BYE ")
+
+
+def test_a_probe_by_starttls_asks_inside_tls() -> None:
+    told = b"* CAPABILITY IMAP4rev1 X-INSIDE\r\nC OK\r\n"
+    script = ((b"", GREETING), (b"S STARTTLS\r\n", b"S OK go\r\n"), (b"", HANDSHAKE), (b"C CAPABILITY\r\n", told))
+    assert play(IMAP.probe("me", starttls=True), *script, ending=b"L LOGOUT\r\n").capabilities == (
+        b"IMAP4rev1",
+        b"X-INSIDE",
+    )
+
+
+def test_literals_count_as_commands() -> None:
+    client = Client(IMAP)
+    answer = client.says(b"a ID {0}\r\n" + b"{0}\r\n" * 1000)
+    assert answer.count(b"+ Ready") == MAX_COMMANDS
+    assert answer.endswith(b"* BYE Too many commands\r\n")
+    assert client.verdict() is Verdict.SPOILT

@@ -149,7 +149,7 @@ def test_where_plain_text_is_allowed_the_backend_gets_what_the_client_said_and_i
 
 
 @pytest.mark.parametrize(
-    "said", ["MAIL FROM:<b\u00fccher@example.com> SMTPUTF8\r\n".encode(), b"VRFY root\r\n", b"x" * 600]
+    "said", ["MAIL FROM:<b\u00fccher@example.com> SMTPUTF8\r\n".encode(), b"VRFY root\r\n", b"mail from:" + b"x" * 600]
 )
 def test_plain_text_may_begin_without_ehlo_and_with_what_only_the_backend_can_judge(said: bytes) -> None:
     client = Client(SMTP, require_tls=False)
@@ -162,6 +162,13 @@ def test_where_plain_text_is_allowed_tls_still_works_and_passwords_still_wait_fo
     assert client.says(b"AUTH PLAIN AGEAYg==\r\n") == TLS_FIRST
     assert client.says(b"STARTTLS\r\n") == b"220 2.0.0 Ready to start TLS\r\n"
     assert client.verdict() is Verdict.TLS
+
+
+@pytest.mark.parametrize("verb", [b"AUTH XOAUTH2 ", b"STARTTLS", b"EHLO ", b"mail\t", b""])
+def test_a_command_over_the_limit_is_no_way_to_the_backend_unless_it_begins_a_mail(verb: bytes) -> None:
+    client = Client(SMTP, require_tls=False)
+    assert client.says(verb + b" " * 600) == b"500 5.5.2 Line too long\r\n"
+    assert client.verdict() is Verdict.GO_ON
 
 
 def test_a_probe_finds_greeting_and_extensions() -> None:
@@ -323,3 +330,17 @@ def test_farewells_are_smtps_own() -> None:
     assert SMTP.farewell(Farewell.TIMEOUT, NAME) == b"421 4.4.2 mx.example.com Timed out, closing\r\n"
     assert SMTP.farewell(Farewell.SHUTTING_DOWN, NAME).startswith(b"421 4.3.2 mx.example.com ")
     assert SMTP.farewell(Farewell.BACKEND_DOWN, NAME).startswith(b"421 4.4.1 mx.example.com ")
+
+
+def test_a_probe_by_starttls_asks_inside_tls() -> None:
+    before, inside = b"250-x\r\n250 STARTTLS\r\n", b"250-x\r\n250 SIZE 7\r\n"
+    script = ((b"", GREETING), (b"EHLO me\r\n", before), (b"STARTTLS\r\n", b"220 go\r\n"), (b"", HANDSHAKE))
+    probed = play(SMTP.probe("me", starttls=True), *script, (b"EHLO me\r\n", inside), ending=b"QUIT\r\n")
+    assert probed.capabilities == (b"SIZE 7",)
+    assert Client(SMTP, probed).dialogue.login_refused is False
+
+
+def test_a_refused_login_is_remembered() -> None:
+    client = Client(SMTP)
+    client.says(b"AUTH PLAIN AGEAYg==\r\nQUIT\r\n")
+    assert client.dialogue.login_refused
