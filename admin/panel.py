@@ -40,6 +40,7 @@ class Ready:
     waiting: int  # files with a certificate that lacks its key
     default: str | None  # fingerprint of the default certificate
     default_names: Sequence[str]
+    uncovered: str | None = None  # the name that it is to be for and is not
 
 
 def announce(config: Config, ready: Ready) -> None:
@@ -81,7 +82,10 @@ def _facts(config: Config, ready: Ready) -> list[tuple[str, list[str]]]:
         names = ", ".join(ready.default_names[:NAMES]) or "no name"
         if len(ready.default_names) > NAMES:
             names += f" and {count(len(ready.default_names) - NAMES, 'other name')}"
-        found.append(("default", [f"{ready.default[:16]} for {names}"]))
+        line = f"{ready.default[:16]} for {names}"
+        if ready.uncovered is not None and config.certificates.default is not None:
+            line += f"; no certificate covers {ready.uncovered} (certificates.default)"
+        found.append(("default", [line]))
     found.append(("admin", [f"http://{_reachable(ready.admin['admin'])}/"]))
     if "metrics" in ready.admin:
         found.append(("metrics", [f"http://{_reachable(ready.admin['metrics'])}/metrics"]))
@@ -108,9 +112,17 @@ def _fields(config: Config, ready: Ready) -> dict[str, object]:
 
 
 def _listener(one: ListenerConfig, addresses: Sequence[str]) -> list[str]:
-    routes = f" ({count(len(one.routes), 'route')})" if one.routes else ""
     target = "the built-in welcome page" if one.backend == WELCOME else one.target
-    return [f"{one.name} on {address} -> {target}{routes}" for address in addresses]
+    notes = [_mail(one)] if one.is_mail else []
+    if one.routes:
+        notes.append(count(len(one.routes), "route"))
+    rest = f" ({', '.join(notes)})" if notes else ""
+    return [f"{one.name} on {address} -> {target}{rest}" for address in addresses]
+
+
+def _mail(one: ListenerConfig) -> str:
+    how = "by STARTTLS" if one.tls == "starttls" else "at once"
+    return f"{one.protocol.upper()}, TLS {how}{', or plain text' if one.lets_plain_text_through else ''}"
 
 
 def _directories(config: Config) -> tuple[Path, ...]:
@@ -124,7 +136,8 @@ def _next(config: Config, ready: Ready) -> list[str]:
         if addresses and not one.redirects:
             where = _reachable(addresses[0])
             web = one.protocol == "http" or one.backend == WELCOME
-            lines.append(f"curl -k https://{where}/" if web else f"openssl s_client -connect {where}")
+            starttls = f"-starttls {one.protocol} " if one.tls == "starttls" else ""
+            lines.append(f"curl -k https://{where}/" if web else f"openssl s_client {starttls}-connect {where}")
             break
     return lines
 

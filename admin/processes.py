@@ -80,7 +80,7 @@ def _end_if_failed(task: asyncio.Task[None]) -> None:
 
 def _summary(snapshot: Snapshot, order: Order) -> Message:
     """What the start panel says about certificates."""
-    default = _default(snapshot, order)
+    name, default = snapshot.default_name, _default(snapshot, order)
     return {
         "ready": True,
         "certificates": len(snapshot.certificates),
@@ -88,7 +88,12 @@ def _summary(snapshot: Snapshot, order: Order) -> Message:
         "waiting": len(snapshot.waiting),
         "default": default.fingerprint if default is not None else None,
         "default_names": default.names if default is not None else (),
+        "uncovered": name if name is not None and not _covers(default, name) else None,
     }
+
+
+def _covers(certificate: CertifiedKey | None, name: str) -> bool:
+    return certificate is not None and not {name, wildcard_of(name)}.isdisjoint(certificate.names)
 
 
 def _default(snapshot: Snapshot, order: Order) -> CertifiedKey | None:

@@ -54,6 +54,7 @@ def _ready(plan: ServerPlan, found: Message) -> Ready:
         waiting=found["waiting"],
         default=found["default"],
         default_names=found["default_names"],
+        uncovered=found["uncovered"],
     )
 
 

@@ -36,11 +36,29 @@ def _follows_from_another(detail: ErrorDetails) -> bool:
     return detail["type"] == "default_factory_not_called" or (detail["type"] == "too_short" and bool(detail["input"]))
 
 
+# What others call it, and how it is said here.
+_ELSEWHERE: Mapping[str, str] = {
+    "starttls": 'tls = "starttls"',
+    "implicit_tls": 'tls = "implicit"',
+    "proxy_protocol": 'client_address = "proxy-v2" in a backend, and accept_proxy_from in a listener',
+    "send_proxy": 'client_address = "proxy-v2"',
+    "send_proxy_v2": 'client_address = "proxy-v2"',
+    "xclient": 'client_address = "xclient"',
+    "accept_proxy": "accept_proxy_from",
+    "listen": "bind",
+    "server": "servers",
+    "upstream": "backend",
+    "server_name": "hosts in [[listeners.routes]]",
+}
+
+
 def unknown_key(key: str, known: Sequence[str], homes: Mapping[str, str]) -> str:
     """The sentence for a key that the table does not have: what was probably meant, or what the table knows."""
     text = f"unknown key {_key(key)}"
     if key in homes:
         return f"{text} here; it belongs in {homes[key]}"
+    if key in _ELSEWHERE:
+        return f"{text}; here it is said by {_ELSEWHERE[key]}"
     return text + (suggestion(key, known, quote="'") or f"; known here: {', '.join(known)}")
 
 

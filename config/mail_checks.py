@@ -85,7 +85,7 @@ def _misplaced_starttls(listener: ListenerConfig, path: KeyPath) -> Findings:
         return
     if not listener.is_mail:
         message = 'needs a protocol that has it: say protocol = "smtp", "imap", "pop3" or "sieve", or tls = "implicit"'
-        yield (*path, "tls"), f'"starttls" {message}'
+        yield (*path, "protocol"), f'tls = "starttls" {message}'
         return
     for place, route in enumerate(listener.routes):
         if route.action == "passthrough":

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from config.errors import Problem
-from config.model import Config, ListenerConfig, RouteConfig
-
-_SMTP_PORT = 25
+from config.mail_warnings import mail_warnings
+from config.model import Config, RouteConfig
 
 
 def warnings(config: Config) -> list[Problem]:
@@ -16,36 +14,10 @@ def warnings(config: Config) -> list[Problem]:
     found = []
     for index, listener in enumerate(config.listeners):
         file = config.file_of_listener(index) or Path("built-in defaults")
-        for key, message in (*_refused_senders(listener), *_plain_text(listener)):
+        for key, message in mail_warnings(config, listener):
             found.append(Problem(f"listeners[{listener.name}].{key}", message, file))
         found += _open_side_doors(config, index)
     return found
-
-
-def _refused_senders(listener: ListenerConfig) -> Iterator[tuple[str, str]]:
-    """strict_sni where other mail servers deliver: on port 25, whatever is said of the protocol, or by STARTTLS."""
-    if not listener.strict_sni:
-        return
-    if any(address.port == _SMTP_PORT for address in listener.bind):
-        where = "to port 25"
-    elif listener.protocol == "smtp" and listener.tls == "starttls":
-        where = "by SMTP with STARTTLS"
-    else:
-        return
-    message = (
-        f"mail servers that deliver {where} often send no server name, and are refused here; set it to false and make "
-        "the MX name the default of this listener"
-    )
-    yield "strict_sni", message
-
-
-def _plain_text(listener: ListenerConfig) -> Iterator[tuple[str, str]]:
-    if listener.lets_plain_text_through:
-        message = (
-            "clients may go on without TLS here, and everything they say reaches the server in plain text; set it to "
-            "true unless the listener is for other mail servers (port 25), of which some have no TLS"
-        )
-        yield "require_tls", message
 
 
 def _open_side_doors(config: Config, index: int) -> list[Problem]:

@@ -29,7 +29,7 @@ PURE = {
         "ranking",
         "selector",
     },
-    "config": {"addresses", "durations", "errors", "fields", "hosts", "model", "warnings", "words"},
+    "config": {"addresses", "durations", "errors", "fields", "hosts", "mail_warnings", "model", "warnings", "words"},
     "proxy": {
         "balancer",
         "client_auth",

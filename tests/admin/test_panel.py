@@ -96,4 +96,26 @@ def test_a_mail_listener_is_tried_with_openssl(tmp_path: Path, capsys: pytest.Ca
     file = tmp_path / "snigate.toml"
     file.write_text('[[listeners]]\nname="imap"\nprotocol="imap"\nbind=[":993"]\nbackend="127.0.0.1:143"\n')
     announce(load(file), Ready({"imap": ["[::]:993"]}, {"admin": "127.0.0.1:9180"}, 0, "", 0, None, ()))
-    assert "next: openssl s_client -connect localhost:993\n" in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert "listens: imap on [::]:993 -> 127.0.0.1:143 (IMAP, TLS at once)\n" in shown
+    assert "next: openssl s_client -connect localhost:993\n" in shown
+
+
+def test_a_default_that_no_certificate_covers_is_said(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
+    certificates = config.certificates.model_copy(update={"default": "mail.example.org"})
+    changed = config.model_copy(update={"certificates": certificates})
+    announce(changed, dataclasses.replace(READY, default_names=("localhost",), uncovered="mail.example.org"))
+    said = "default: abababababababab for localhost; no certificate covers mail.example.org (certificates.default)\n"
+    assert said in capsys.readouterr().err
+
+
+def test_starttls_is_tried_with_its_protocol(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "snigate.toml"
+    file.write_text(
+        '[backends.mx]\nservers = ["127.0.0.1:10025"]\nclient_address = "proxy-v2"\n[[listeners]]\nname = "mx"\n'
+        'bind = [":25"]\nprotocol = "smtp"\ntls = "starttls"\nrequire_tls = false\nbackend = "mx"\n'
+    )
+    announce(load(file), Ready({"mx": ["[::]:25"]}, {"admin": "127.0.0.1:9180"}, 0, "", 0, None, ()))
+    shown = capsys.readouterr().err
+    assert "listens: mx on [::]:25 -> mx (SMTP, TLS by STARTTLS, or plain text)\n" in shown
+    assert "next: openssl s_client -starttls smtp -connect localhost:25\n" in shown

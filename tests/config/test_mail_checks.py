@@ -25,7 +25,7 @@ def test_mail_protocols_begin_tls_by_starttls_on_either_side(loaded: Load, text:
 @pytest.mark.parametrize(
     ("text", "key", "words"),
     [
-        (WEB + 'tls = "starttls"\n' + BACKEND, "listeners[web].tls", "needs a protocol that has it"),
+        (WEB + 'tls = "starttls"\n' + BACKEND, "listeners[web].protocol", "needs a protocol that has it"),
         (
             IMAP + '[[listeners.routes]]\nhosts = ["a.example"]\naction = "passthrough"\n' + BACKEND,
             "listeners[imap].routes[0].action",

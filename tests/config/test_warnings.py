@@ -61,26 +61,6 @@ def test_a_demand_that_another_protocol_evades_is_warned_about(loaded: Load) -> 
     assert warnings(loaded(LISTENER + by_alpn + MEMBERS + OWN)) == []
 
 
-def mail(**said: object) -> Config:
-    listener = {"name": "mx", "bind": [":587"], "protocol": "smtp", "tls": "starttls", "backend": "postfix", **said}
-    return Config.model_validate({"listeners": [listener]})
-
-
-def test_strict_sni_on_any_smtp_listener_with_starttls_is_warned_about() -> None:
-    (warning,) = warnings(mail(strict_sni=True))
-    assert warning.key == "listeners[mx].strict_sni"
-    assert "by SMTP with STARTTLS" in warning.message
-    assert warnings(mail(strict_sni=True, tls="implicit")) == []
-    assert warnings(mail(strict_sni=True, protocol="imap")) == []
-
-
-def test_every_listener_that_lets_plain_text_through_is_warned_about() -> None:
-    (warning,) = warnings(mail(require_tls=False))
-    assert warning.key == "listeners[mx].require_tls"
-    assert "reaches the server in plain text" in warning.message
-    assert warnings(mail(require_tls=True)) == []
-
-
 def test_sending_clients_on_to_https_lets_no_plain_text_through() -> None:
     config = Config.model_validate({"listeners": [{"name": "plain", "bind": [":80"], "protocol": "http-redirect"}]})
     assert warnings(config) == []
