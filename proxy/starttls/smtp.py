@@ -34,9 +34,20 @@ from proxy.starttls.protocol import MailProtocol
 
 COMMAND_CAP: Final = 512  # bytes, RFC 5321 section 4.5.3.1.4
 
-# What of a server's extensions is told before TLS: nothing that depends on who asks (AUTH, XCLIENT), nor CHUNKING.
+# What of a server's extensions is told before TLS: nothing that depends on who asks (AUTH, XCLIENT).
 _TOLD: Final = frozenset(
-    {b"8BITMIME", b"DELIVERBY", b"DSN", b"ENHANCEDSTATUSCODES", b"ETRN", b"HELP", b"LIMITS", b"MT-PRIORITY"}
+    {
+        b"8BITMIME",
+        b"BINARYMIME",
+        b"CHUNKING",
+        b"DELIVERBY",
+        b"DSN",
+        b"ENHANCEDSTATUSCODES",
+        b"ETRN",
+        b"HELP",
+        b"LIMITS",
+        b"MT-PRIORITY",
+    }
     | {b"PIPELINING", b"SIZE", b"SMTPUTF8", b"VRFY"}
 )
 _OWN: Final = (b"ENHANCEDSTATUSCODES",)
@@ -76,7 +87,11 @@ class SmtpDialogue(Dialogue):
         answer = _COMMANDS.get(verb)
         if answer is not None:
             return answer(self, argument)
-        return self._failed(_TLS_FIRST) if self._require_tls else self._leave(command)
+        if not self._require_tls:
+            return self._leave(command)
+        if verb == b"BDAT":  # what follows it is a mail's, and must not be taken for commands
+            return self._close("No mail before TLS", _TLS_FIRST)
+        return self._failed(_TLS_FIRST)
 
     @staticmethod
     def _is_utf8(command: bytes) -> bool:

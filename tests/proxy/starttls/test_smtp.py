@@ -27,7 +27,7 @@ def test_a_client_is_greeted_with_the_listeners_name_and_led_to_tls() -> None:
     assert client.heard == b"220 mx.example.com ESMTP Postfix (Debian)\r\n"
     assert client.says(b"EHLO client.example\r\n") == (
         b"250-mx.example.com\r\n250-PIPELINING\r\n250-SIZE 10240000\r\n250-VRFY\r\n250-ETRN\r\n"
-        b"250-ENHANCEDSTATUSCODES\r\n250-8BITMIME\r\n250-DSN\r\n250-SMTPUTF8\r\n250 STARTTLS\r\n"
+        b"250-ENHANCEDSTATUSCODES\r\n250-8BITMIME\r\n250-DSN\r\n250-SMTPUTF8\r\n250-CHUNKING\r\n250 STARTTLS\r\n"
     )
     assert client.verdict() is Verdict.GO_ON
     assert client.says(b"STARTTLS\r\n") == b"220 2.0.0 Ready to start TLS\r\n"
@@ -54,7 +54,7 @@ def test_what_does_no_harm_is_answered() -> None:
 
 @pytest.mark.parametrize(
     "command",
-    [b"MAIL FROM:<a@b>", b"RCPT TO:<a@b>", b"DATA", b"AUTH PLAIN AGEAYg==", b"VRFY root", b"BDAT 5", b"GET / X"],
+    [b"MAIL FROM:<a@b>", b"RCPT TO:<a@b>", b"DATA", b"AUTH PLAIN AGEAYg==", b"VRFY root", b"GET / X"],
 )
 def test_everything_else_has_to_wait_for_tls(command: bytes) -> None:
     client = Client(SMTP)
@@ -344,3 +344,14 @@ def test_a_refused_login_is_remembered() -> None:
     client = Client(SMTP)
     client.says(b"AUTH PLAIN AGEAYg==\r\nQUIT\r\n")
     assert client.dialogue.login_refused
+
+
+def test_a_chunk_before_tls_is_not_taken_for_commands() -> None:
+    client = Client(SMTP, Probed(b"", (b"CHUNKING", b"BINARYMIME")))
+    assert b"250-CHUNKING\r\n250-BINARYMIME\r\n" in client.says(b"EHLO me\r\n")
+    said = b"MAIL FROM:<a@b.example>\r\nBDAT 10 LAST\r\nSTARTTLS\r\n"
+    assert client.says(said) == TLS_FIRST * 2 + b"421 4.7.0 mx.example.com No mail before TLS, closing\r\n"
+    assert client.verdict() is Verdict.SPOILT
+    with_plain_text = Client(SMTP, require_tls=False)
+    with_plain_text.says(b"BDAT 10 LAST\r\nSTARTTLS\r\n")
+    assert with_plain_text.turn.rest == b"BDAT 10 LAST\r\nSTARTTLS\r\n"
