@@ -73,10 +73,15 @@ alias_maps =
 def placed(name: str, places: Mapping[str, str]) -> str:
     """A documented file with other places in it. Each of them must be there to be replaced."""
     text = FILES[name]
-    for documented, actual in places.items():
+    for documented in places:
         assert documented in text, f"{name} does not say {documented}"
-        text = text.replace(documented, actual)
-    return text
+    return _replaced(text, places)
+
+
+def _replaced(text: str, places: Mapping[str, str]) -> str:
+    """All at once: what is put in may look like what is documented elsewhere."""
+    documented = re.compile("|".join(map(re.escape, places)) or r"(?!)")
+    return documented.sub(lambda found: places[found[0]], text)
 
 
 @contextlib.contextmanager
@@ -134,9 +139,9 @@ def postfix(directory: Path, ports: Mapping[int, int], *variants: str) -> Iterat
     own = "".join(line for line in internal.splitlines(keepends=True) if not re.match(r"\S+ +inet ", line))
     for variant in variants:
         own += FILES["/etc/postfix/master.cf" + variant]
-    for documented, actual in ports.items():
-        assert f"127.0.0.1:{documented} " in own
-        own = own.replace(f"127.0.0.1:{documented} ", f"127.0.0.1:{actual} ")
+    places = {f"127.0.0.1:{documented} ": f"127.0.0.1:{actual} " for documented, actual in ports.items()}
+    assert all(documented in own for documented in places)
+    own = _replaced(own, places)
     (etc / "master.cf").write_text(own)
     try:
         with running([program, "-c", str(etc), "start-fg"], next(iter(ports.values())), directory / "postfix.out"):
