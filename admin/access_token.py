@@ -9,7 +9,7 @@ import stat
 from pathlib import Path
 
 from admin.state import StateError, require_own
-from certstore.issue import write_private_file
+from certstore.private_file import write_private_file
 
 MIN_LENGTH = 16  # characters; a shorter one can be guessed
 MAX_LENGTH = 512

@@ -98,6 +98,55 @@ class Certificate(msgspec.Struct, frozen=True):
     serves: tuple[Selected, ...]
 
 
+class Served(msgspec.Struct, frozen=True):
+    """What a name is served."""
+
+    fingerprint: str
+    level: int
+    level_words: str
+    not_after: str
+
+
+class Change(msgspec.Struct, frozen=True):
+    """A name that is served another certificate than before."""
+
+    name: str  # a host name, wildcard or IP address; empty: who asks for a name that no certificate has
+    before: Served | None
+    after: Served | None
+
+
+class Done(msgspec.Struct, frozen=True):
+    """What was done, or would be; every worker serves it within two seconds."""
+
+    action: str
+    fingerprint: str | None  # of the certificate that it was done with
+    paths: tuple[str, ...]  # what was written
+    changes: tuple[Change, ...]
+    notes: tuple[str, ...]  # sentences for whoever did it
+
+
+class Request(msgspec.Struct, frozen=True):
+    """A request that waits for its certificate; the private key is kept with it."""
+
+    id: str  # SHA-256 of the public key, hexadecimal
+    names: tuple[str, ...]
+    addresses: tuple[str, ...]
+    key_type: str
+    made_at: str
+    request: str  # PEM
+    path: str
+
+
+class Root(msgspec.Struct, frozen=True):
+    """A certificate that chains may lead to."""
+
+    fingerprint: str
+    subject: str  # RFC 4514
+    not_after: str
+    added: bool  # by command, API or console, and can be removed so; others come from certificates.trust
+    path: str | None
+
+
 class RejectedFile(msgspec.Struct, frozen=True):
     """A file or directory that an operator should look at."""
 

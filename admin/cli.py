@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from admin.commands import certs
+from admin.commands import certs, trust
 from admin.commands.check import check
 from admin.commands.explain import explain
 from admin.commands.output import CONTEXT, ConfigOption
@@ -22,7 +22,6 @@ _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
     rich_markup_mode=None,
     context_settings=CONTEXT,
 )
@@ -50,6 +49,7 @@ app.command()(explain)
 app.command(short_help="Show how the running server is.")(status)
 app.command()(reload)
 app.add_typer(certs.app, name="certs")
+app.add_typer(trust.app, name="trust")
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ import stat
 from pathlib import Path
 
 from certstore import default_certificate
-from certstore.catalogue import CERTIFICATES
+from certstore.catalogue import CERTIFICATES, TRUSTED
 from certstore.unreadable import user_name
 from proxy.privileges import User
 
@@ -44,7 +44,8 @@ class StateDirectory:
             default = path / default_certificate.FILE
             if default.exists():
                 require_own("default certificate's key", default, default.stat(), stat.S_IRWXG | stat.S_IRWXO)
-            (path / CERTIFICATES).mkdir(mode=0o700, exist_ok=True)
+            for name in (CERTIFICATES, TRUSTED):
+                (path / name).mkdir(mode=0o700, exist_ok=True)
             self._lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
             raise StateError(

@@ -23,6 +23,7 @@ from certstore.verifier import Judgement, Verifier
 
 DEFAULT_NAME_FILE = "default"
 CERTIFICATES = "certs"
+TRUSTED = "trust"
 MAX_PATHS = 16  # files named for one certificate, of however many hold it
 
 
@@ -40,6 +41,12 @@ class Settings:
     def scanned(self) -> tuple[Path, ...]:
         """Every directory that is scanned; snigate's own first."""
         return (self.state_directory / CERTIFICATES, *self.directories)
+
+    @property
+    def roots(self) -> tuple[str | Path, ...]:
+        """Where root certificates are: as configured, and those that were added by command, if any were."""
+        added = self.state_directory / TRUSTED
+        return (*self.trust, *((added,) if added.is_dir() else ()))
 
     @property
     def looked_at(self) -> tuple[Path, ...]:
@@ -71,7 +78,7 @@ class Catalogue:
         self._scanner = DirectoryScanner(settings.scanned, self._passphrases)
         self._key_of = dict.fromkeys(map(str, settings.directories), "certificates.directories")
         self._inventory = Inventory()
-        self._trust = TrustStore.load(settings.trust)
+        self._trust = TrustStore.load(settings.roots)
         self._verifier = Verifier(self._trust)
         self._again_in: float | None = None
         self._certificates: dict[str, CertifiedKey] = {}
@@ -105,7 +112,7 @@ class Catalogue:
         where that is not enough, another scan is wanted at once. Never raises for what the files hold.
         """
         self._passphrase_problems = []
-        self._trust = TrustStore.load(self._settings.trust)
+        self._trust = TrustStore.load(self._settings.roots)
         authorities_changed = False
 
         def take_in(scanned: Scan) -> float | None:

@@ -12,9 +12,10 @@ from pathlib import Path
 
 from certstore.certified_key import CertifiedKey
 from certstore.errors import CertstoreError
-from certstore.issue import make_self_signed, write_private_file
+from certstore.issue import make_self_signed
 from certstore.load import FileRejected, parse_file, prove_key
 from certstore.names import InvalidName, canonical_name
+from certstore.private_file import write_private_file
 
 FILE = "default-certificate.pem"
 RENEW_AHEAD = 30 * 86400  # seconds before its notAfter

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from admin import answers
+from admin.commands import manage
+from admin.commands.find import SHORT, find
 from admin.commands.output import (
     CONTEXT,
     Cell,
     ConfigOption,
     JsonOption,
     facts,
-    fail,
     load,
     say,
     say_held_before,
@@ -25,23 +22,19 @@ from admin.commands.output import (
     table,
 )
 from admin.description import describe
-from admin.explanation import Asked, asked, best
-from admin.reading import Reading, read
+from admin.explanation import best
+from admin.reading import read
 from admin.text import count, plain
-from certstore.certified_key import CertifiedKey
-from certstore.names import InvalidName
-from certstore.ranking import Level
 
-app = typer.Typer(no_args_is_help=True, help="Look at certificates.", rich_markup_mode=None, context_settings=CONTEXT)
+app = typer.Typer(
+    no_args_is_help=True, help="Look at certificates, and manage them.", rich_markup_mode=None, context_settings=CONTEXT
+)
 
-SHORT = 16  # digits of a fingerprint that the list shows
-MIN_PREFIX = 4  # digits of a fingerprint that name a certificate
 NAMES = 4  # names shown in a row of the list
-_FEW_DIGITS = re.compile(rf"[0-9A-Fa-f:]{{1,{MIN_PREFIX - 1}}}")
 URGENT, SOON = 7.0, 30.0  # days
 
 
-@app.command("list")
+@app.command("list", short_help="List every certificate.")
 def list_(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """List every certificate, what expires next at the top."""
     reading = read(load(config))
@@ -82,7 +75,7 @@ def show(
 ) -> None:
     """Show everything about one certificate; for a host name, the one it is served."""
     reading = read(load(config))
-    one, others = _find(reading, which)
+    one, others = find(reading, which)
     described = describe(
         one, reading.selector, reading.now, reading.config, is_default=one.fingerprint == reading.default
     )
@@ -93,56 +86,6 @@ def show(
     if others:
         say(f"Also found: {', '.join(other.fingerprint[:SHORT] for other in others)}")
     say_held_before(reading)
-
-
-def _find(reading: Reading, which: str) -> tuple[CertifiedKey, Sequence[CertifiedKey]]:
-    """The certificate meant, and others that carry the same name; ends the command when it is not clear."""
-    if "/" in which or Path(which).is_file():
-        if not (held := _held_by(reading, which)):
-            fail(f"no certificate that can be served is in {plain(which)}; see 'snigate certs list'")
-        return held[0], held[1:]
-    try:
-        about = asked(which)
-    except InvalidName:
-        about = Asked()
-    if carrying := _carrying(reading, about):
-        return carrying[0], carrying[1:]
-    digits = which.replace(":", "").lower()
-    found = [one for one in reading.certificates if one.fingerprint.startswith(digits)]
-    if len(digits) < MIN_PREFIX or not found:
-        fail(_not_found(reading, which, about.host))
-    if len(found) > 1:
-        fingerprints = ", ".join(one.fingerprint[: max(SHORT, len(digits) + 4)] for one in found)
-        fail(f"{plain(which)!r} is the beginning of {len(found)} fingerprints ({fingerprints}); give more digits", 2)
-    return found[0], ()
-
-
-def _held_by(reading: Reading, path: str) -> Sequence[CertifiedKey]:
-    """Every certificate that a file holds, or whose key it holds."""
-    wanted = os.path.realpath(path)
-    return [one for one in reading.certificates if wanted in map(os.path.realpath, one.paths)]
-
-
-def _carrying(reading: Reading, about: Asked) -> Sequence[CertifiedKey]:
-    """Every certificate with this name or address, best first; the one made at first start comes last."""
-    ranked = [one.selection for one in reading.selector.explain(about.host, about.address)]
-    found = {one.certificate.fingerprint: one.certificate for one in ranked if one.level is not Level.DEFAULT}
-    made = reading.snapshot.made
-    if made is not None and (about.host in made.names or about.address in made.addresses):
-        found.setdefault(made.fingerprint, made)
-    return tuple(found.values())
-
-
-def _not_found(reading: Reading, which: str, host: str | None) -> str:
-    shown = repr(plain(which))
-    if host is not None and (waiting := reading.waiting_for_key(host)):
-        return f"no certificate for {shown} can be served: {plain(waiting[0])} holds one, and lacks its private key"
-    if _FEW_DIGITS.fullmatch(which):
-        return (
-            f"no certificate is for {shown}, and of a fingerprint at least {MIN_PREFIX} digits are wanted; "
-            "see 'snigate certs list'"
-        )
-    return f"no certificate is for {shown}, nor has a fingerprint that begins so; see 'snigate certs list'"
 
 
 def _row(one: answers.Certificate) -> tuple[Cell, ...]:
@@ -194,3 +137,15 @@ def _show(one: answers.Certificate) -> None:
             ("Serves now", "\n".join(serves) or "nothing"),
         ]
     )
+
+
+for _name, _command, _help in (
+    ("new", manage.new, "Make a self-signed certificate."),
+    ("request", manage.request, "Make a request for a certificate (CSR), or list those that wait."),
+    ("import", manage.import_, "Import a certificate, its chain, its key."),
+    ("export", manage.export, "Export a certificate, its chain or its key."),
+    ("renew", manage.renew, "Make a certificate anew with the same names."),
+    ("default", manage.default, "Let a certificate be the default."),
+    ("delete", manage.delete, "Move a certificate to the trash."),
+):
+    app.command(_name, short_help=_help)(_command)

@@ -145,7 +145,7 @@ def test_what_is_not_found_is_told(place: Place, which: str) -> None:
 
 
 def test_an_ambiguous_fingerprint_is_wrong_usage(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("admin.commands.certs.MIN_PREFIX", 0)
+    monkeypatch.setattr("admin.commands.find.MIN_PREFIX", 0)
     place.add(place.root.issue("www.example.com"), "www")
     place.add(place.root.issue("api.example.com"), "api")
     result = place.run("certs", "show", "")

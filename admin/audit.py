@@ -1,0 +1,66 @@
+"""One line for each change that somebody made: when, who, from where, what. In `<state>/audit.log`, which only grows.
+
+Nobody's private key, passphrase or token ever gets into it; texts of others are escaped.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from admin.text import iso, plain
+from certstore.cabinet import CabinetError
+
+FILE = "audit.log"
+
+
+class Actor(NamedTuple):
+    """Who makes a change."""
+
+    name: str  # a user of this machine, or "token"
+    origin: str  # "command", or the address that the request came from
+
+
+def of_command() -> Actor:
+    """Whoever runs a command: the user who called sudo, where that is known."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = str(os.geteuid())
+    behind = os.environ.get("SUDO_USER")
+    return Actor(f"{behind} as {user}" if behind and behind != user else user, "command")
+
+
+class AuditLog:
+    """One state directory's."""
+
+    def __init__(self, state_directory: Path) -> None:
+        self._path = state_directory / FILE
+
+    def note(self, actor: Actor, action: str, **details: str | list[str]) -> None:
+        """Write a line. Raises CabinetError: what cannot be noted is not to be done."""
+        entry = {
+            "time": iso(time.time()),
+            "who": plain(actor.name),
+            "from": plain(actor.origin),
+            "action": action,
+            **{key: plain(value) if isinstance(value, str) else [*map(plain, value)] for key, value in details.items()},
+        }
+        try:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(
+                self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+            )
+            try:
+                os.write(descriptor, json.dumps(entry, ensure_ascii=False).encode() + b"\n")
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise CabinetError(
+                f"{self._path} cannot be written ({error.strerror}), so nothing was changed; run this as the user that "
+                "snigate runs as"
+            ) from None
