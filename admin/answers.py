@@ -239,9 +239,10 @@ class Reloaded(msgspec.Struct, frozen=True):
     problems: tuple[str, ...]
 
 
-class ProblemDetails(msgspec.Struct, frozen=True):
+class ProblemDetails(msgspec.Struct, frozen=True, omit_defaults=True):
     """Why a request was not answered (RFC 9457)."""
 
     title: str
     status: int
     detail: str
+    field: str | None = None  # what of the request is to be corrected

@@ -25,6 +25,8 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from admin import openapi
+from admin.audit import Actor
+from admin.changes import ChangeEndpoints, Changes
 from admin.collector import ControlCollector
 from admin.explanation import UnknownListenerError, asked, listener_named
 from admin.guard import Guard
@@ -99,24 +101,33 @@ class Endpoints:
 
 def admin_app(view: View, metrics_directory: Path, names: frozenset[str], token: str, where: str) -> ASGIApp:
     """For admin.listen. `names`: hosts that may be asked for; `where`: a phrase that says where the token is."""
-    return Guard(_full(Endpoints(view, metrics_directory)), names, token, where)
+    changes = ChangeEndpoints(Changes(view), _by_token)
+    return Guard(_full(Endpoints(view, metrics_directory), *changes.routes), names, token, where, changes=True)
 
 
 def local_app(view: View, metrics_directory: Path, reloads: Reloads | None = None) -> ASGIApp:
     """For the Unix socket, which only its owner can reach: no token, any Host, and `reloads` may be asked for."""
-    full = Endpoints(view, metrics_directory)
+    full, changes = Endpoints(view, metrics_directory), ChangeEndpoints(Changes(view), _by_socket)
     if reloads is None:
-        return Guard(_full(full), None, None)
+        return Guard(_full(full, *changes.routes), None, None, changes=True)
 
     async def reload(request: Request) -> Response:
         return _answer(await reloads.ask())
 
-    return Guard(_full(full, Route(RELOAD, reload, methods=["POST"])), None, None, posts=frozenset({RELOAD}))
+    return Guard(_full(full, *changes.routes, Route(RELOAD, reload, methods=["POST"])), None, None, changes=True)
 
 
 def metrics_app(view: View, metrics_directory: Path) -> ASGIApp:
     """For metrics.listen: only what is no secret, under any Host."""
     return Guard(_app(_open_routes(Endpoints(view, metrics_directory))), None, None)
+
+
+def _by_token(request: Request) -> Actor:
+    return Actor("token", request.client.host if request.client is not None else "unknown")
+
+
+def _by_socket(request: Request) -> Actor:
+    return Actor("owner of the state directory", "control.sock")
 
 
 def _full(endpoints: Endpoints, *more: Route) -> ASGIApp:

@@ -24,6 +24,7 @@ from admin.problem_details import problem
 
 API = "/api/"
 OPEN = frozenset({"/api/v1/openapi.json"})
+MAX_BODY = 3 << 19  # bytes: MAX_BYTES of certstore.incoming in base64, and what is around it
 
 _HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[^\[\]:@/\s]+)(?::\d{1,5})?")
 _HEADERS = {
@@ -69,7 +70,7 @@ def is_same_origin(origin: str, host: str) -> bool:
 class Guard:
     """ASGI middleware. `names` None: any Host; `token` None: the API needs none. `where` tells where the token is.
 
-    `posts` are the paths that take POST.
+    With `changes`, the API also takes what changes something, and bodies.
     """
 
     def __init__(
@@ -78,13 +79,14 @@ class Guard:
         names: frozenset[str] | None,
         token: str | None,
         where: str = "",
-        posts: frozenset[str] = frozenset(),
+        *,
+        changes: bool = False,
     ) -> None:
         self._app = app
         self._names = names
         self._token = token
         self._where = where
-        self._posts = posts
+        self._changes = changes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse, or pass on; every answer gets the headers that keep browsers from misusing it."""
@@ -106,13 +108,13 @@ class Guard:
                 )
             if any(not is_same_origin(origin.decode("latin-1"), text) for origin in headers.get(b"origin", [])):
                 return problem(403, "a page of another site asked; only snigate's own pages may")
-        if scope["method"] == "POST" and scope["path"] in self._posts:
-            pass
-        elif scope["method"] not in ("GET", "HEAD"):
-            return problem(405, "only GET and HEAD are answered", {"allow": "GET, HEAD"})
-        if b"transfer-encoding" in headers or any(value.strip(b"0 ") for value in headers.get(b"content-length", [])):
-            return problem(413, "no request here takes a body; send none", {"connection": "close"})
-        return self._unauthorized(scope["path"], headers)
+        may_change = self._changes and scope["path"].startswith(API)
+        if scope["method"] not in ("GET", "HEAD"):
+            if not may_change:
+                return problem(405, "only GET and HEAD are answered", {"allow": "GET, HEAD"})
+        else:
+            may_change = False
+        return _too_much(headers, MAX_BODY if may_change else 0) or self._unauthorized(scope["path"], headers)
 
     def _unauthorized(self, path: str, headers: dict[bytes, list[bytes]]) -> Response | None:
         if self._token is None or path in OPEN or not path.startswith(API):
@@ -125,6 +127,17 @@ class Guard:
             f'the API needs the header "Authorization: Bearer TOKEN"; the token is in {self._where}',
             {"www-authenticate": 'Bearer realm="snigate"'},
         )
+
+
+def _too_much(headers: dict[bytes, list[bytes]], most: int) -> Response | None:
+    """A refusal of a body that is larger than that, or does not say how large it is."""
+    lengths = headers.get(b"content-length", [])
+    if b"transfer-encoding" in headers and most:
+        return problem(411, "say how long the body is, by Content-Length", {"connection": "close"})
+    if b"transfer-encoding" in headers or any(not one.isdigit() or len(one) > 9 or int(one) > most for one in lengths):
+        text = f"the body has more than {most} bytes; send less" if most else "no request here takes a body; send none"
+        return problem(413, text, {"connection": "close"})
+    return None
 
 
 def _with_headers(send: Send) -> Send:

@@ -14,9 +14,9 @@ from admin.answers import ProblemDetails
 MEDIA_TYPE = "application/problem+json"
 
 
-def problem(status: int, detail: str, headers: dict[str, str] | None = None) -> Response:
-    """An error answer; `detail` is a sentence that says what to do."""
-    body = msgspec.json.encode(ProblemDetails(HTTPStatus(status).phrase, status, detail))
+def problem(status: int, detail: str, headers: dict[str, str] | None = None, *, field: str = "") -> Response:
+    """An error answer; `detail` is a sentence that says what to do, `field` what of the request is to be corrected."""
+    body = msgspec.json.encode(ProblemDetails(HTTPStatus(status).phrase, status, detail, field or None))
     return Response(body, status, headers, MEDIA_TYPE)
 
 

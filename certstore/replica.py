@@ -66,6 +66,11 @@ class Replica:
         """Sixteen hexadecimal digits that are equal on two replicas that hold the same, whatever their history."""
         return f"{self._mixed:016x}"
 
+    @property
+    def default(self) -> tuple[str | None, CertifiedKey | None]:
+        """The default's host name, and the certificate made at first start."""
+        return self._default
+
     def tell(self, follower: Follower) -> None:
         """Let `follower` know of every change from now on."""
         self._followers.append(follower)
