@@ -26,12 +26,13 @@ from starlette.types import ASGIApp
 
 from admin import openapi
 from admin.audit import Actor
-from admin.changes import ChangeEndpoints, Changes
+from admin.changes import ChangeEndpoints, Changes, refusal
 from admin.collector import ControlCollector
 from admin.explanation import UnknownListenerError, asked, listener_named
 from admin.guard import Guard
 from admin.page import page
 from admin.problem_details import on_exception, on_http_exception, problem
+from admin.refusal import NotFound
 from admin.reloads import Reloads
 from admin.state import RELOAD
 from admin.text import plain
@@ -67,6 +68,13 @@ class Endpoints:
     async def certificates(self, request: Request) -> Response:
         """Everything in the certificate directories."""
         return _answer(await self._view.certificates())
+
+    async def certificate(self, request: Request) -> Response:
+        """One of them."""
+        try:
+            return _answer(self._view.certificate(request.path_params["fingerprint"]))
+        except NotFound as error:
+            return refusal(error)
 
     async def explain(self, request: Request) -> Response:
         """Which certificate a host name is served, and why."""
@@ -140,6 +148,7 @@ def _full(endpoints: Endpoints, *more: Route) -> ASGIApp:
             Route("/api/v1/status", endpoints.status),
             Route("/api/v1/openapi.json", endpoints.openapi),
             *more,
+            Route("/api/v1/certificates/{fingerprint}", endpoints.certificate),
         ]
     )
 

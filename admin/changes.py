@@ -21,7 +21,7 @@ from admin.export import PARTS, Exported
 from admin.known import Known, known_with
 from admin.management import DAYS, KEY_TYPE, NOBODY, Management
 from admin.problem_details import problem
-from admin.refusal import Refused
+from admin.refusal import NotFound, Refused, named
 from admin.view import View
 from certstore.cabinet import CabinetError
 from certstore.certified_key import CertifiedKey
@@ -33,7 +33,6 @@ from certstore.names import InvalidName, canonical_name
 
 T = TypeVar("T")
 
-MIN_DIGITS = 8  # of a fingerprint that name a certificate in a path
 _json = msgspec.json.Encoder()
 
 
@@ -91,10 +90,6 @@ class Default(msgspec.Struct, forbid_unknown_fields=True):
     """The default's host name."""
 
     host: str
-
-
-class NotFound(Refused):
-    """There is no such thing."""
 
 
 class Changes:
@@ -252,15 +247,6 @@ def refusal(error: CertstoreError) -> Response:
     if isinstance(error, CabinetError):
         return problem(500, str(error))
     return problem(422, str(error), field=error.field if isinstance(error, Refused) else "")
-
-
-def named(held: Sequence[CertifiedKey], which: str) -> CertifiedKey:
-    """The certificate whose fingerprint begins so. Raises NotFound."""
-    digits = which.replace(":", "").lower()
-    found = [one for one in held if one.fingerprint.startswith(digits)] if len(digits) >= MIN_DIGITS else []
-    if len(found) != 1:
-        raise NotFound("no certificate has a fingerprint that begins so, or several have; see /api/v1/certificates")
-    return found[0]
 
 
 def file(found: Exported) -> Response:

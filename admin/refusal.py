@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from certstore.certified_key import CertifiedKey
 from certstore.errors import CertstoreError
+
+MIN_DIGITS = 8  # of a fingerprint that name a certificate in a path
 
 
 class Refused(CertstoreError):  # noqa: N818 - what became of it
@@ -11,3 +16,16 @@ class Refused(CertstoreError):  # noqa: N818 - what became of it
     def __init__(self, message: str, field: str = "") -> None:
         super().__init__(message)
         self.field = field
+
+
+class NotFound(Refused):
+    """There is no such thing."""
+
+
+def named(held: Iterable[CertifiedKey], which: str) -> CertifiedKey:
+    """The certificate whose fingerprint begins so. Raises NotFound."""
+    digits = which.replace(":", "").lower()
+    found = [one for one in held if one.fingerprint.startswith(digits)] if len(digits) >= MIN_DIGITS else []
+    if len(found) != 1:
+        raise NotFound("no certificate has a fingerprint that begins so, or several have; see /api/v1/certificates")
+    return found[0]

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from admin import answers
 from admin.description import describe
 from admin.explanation import Asked, best, explain
+from admin.refusal import named
 from admin.text import iso, iso_or_none, plain
 from admin.version import version
 from certstore.replica import Replica
@@ -112,6 +113,14 @@ class View:
             waiting=tuple(map(plain, report.waiting)) if report is not None else (),
             default=default,
         )
+
+    def certificate(self, which: str) -> answers.Certificate:
+        """The one whose fingerprint begins so. Raises NotFound."""
+        one = named(tuple(self.replica.index), which)
+        selector = self.replica.selector
+        default = best(selector, None)
+        is_default = default is not None and default.fingerprint == one.fingerprint
+        return describe(one, selector, self.clock(), self.config, is_default=is_default)
 
     def status(self) -> answers.Status:
         """How the processes and the store are."""
