@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
@@ -28,9 +28,10 @@ from admin import openapi
 from admin.audit import Actor
 from admin.changes import ChangeEndpoints, Changes, refusal
 from admin.collector import ControlCollector
+from admin.console.pages import Console
+from admin.console.sessions import Sessions
 from admin.explanation import UnknownListenerError, asked, listener_named
 from admin.guard import Guard
-from admin.page import page
 from admin.problem_details import on_exception, on_http_exception, problem
 from admin.refusal import NotFound
 from admin.reloads import Reloads
@@ -102,15 +103,13 @@ class Endpoints:
         """The API's description."""
         return Response(openapi.DOCUMENT, media_type="application/json")
 
-    async def index(self, request: Request) -> Response:
-        """What is where."""
-        return HTMLResponse(page(self._view.status()))
-
 
 def admin_app(view: View, metrics_directory: Path, names: frozenset[str], token: str, where: str) -> ASGIApp:
-    """For admin.listen. `names`: hosts that may be asked for; `where`: a phrase that says where the token is."""
-    changes = ChangeEndpoints(Changes(view), _by_token)
-    return Guard(_full(Endpoints(view, metrics_directory), *changes.routes), names, token, where, changes=True)
+    """For admin.listen, console included. `names`: hosts that may be asked for; `where`: says where the token is."""
+    changes = Changes(view)
+    console = Console(view, changes, Sessions(token), metrics_directory)
+    more = (*console.routes, *ChangeEndpoints(changes, _by_token).routes)
+    return Guard(_full(Endpoints(view, metrics_directory), *more), names, token, where, changes=True)
 
 
 def local_app(view: View, metrics_directory: Path, reloads: Reloads | None = None) -> ASGIApp:
@@ -141,7 +140,6 @@ def _by_socket(request: Request) -> Actor:
 def _full(endpoints: Endpoints, *more: Route) -> ASGIApp:
     return _app(
         [
-            Route("/", endpoints.index),
             *_open_routes(endpoints),
             Route("/api/v1/certificates", endpoints.certificates),
             Route("/api/v1/explain", endpoints.explain),

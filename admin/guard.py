@@ -70,7 +70,8 @@ def is_same_origin(origin: str, host: str) -> bool:
 class Guard:
     """ASGI middleware. `names` None: any Host; `token` None: the API needs none. `where` tells where the token is.
 
-    With `changes`, the API also takes what changes something, and bodies.
+    With `changes`, requests that change something are let through too, with bodies; those that are not for the API
+    only with an Origin, which every browser sends along with a form, and which is looked at as ever.
     """
 
     def __init__(
@@ -108,12 +109,11 @@ class Guard:
                 )
             if any(not is_same_origin(origin.decode("latin-1"), text) for origin in headers.get(b"origin", [])):
                 return problem(403, "a page of another site asked; only snigate's own pages may")
-        may_change = self._changes and scope["path"].startswith(API)
-        if scope["method"] not in ("GET", "HEAD"):
-            if not may_change:
-                return problem(405, "only GET and HEAD are answered", {"allow": "GET, HEAD"})
-        else:
-            may_change = False
+        may_change = self._changes and scope["method"] not in ("GET", "HEAD")
+        if scope["method"] not in ("GET", "HEAD") and not may_change:
+            return problem(405, "only GET and HEAD are answered", {"allow": "GET, HEAD"})
+        if may_change and not scope["path"].startswith(API) and self._names is not None and b"origin" not in headers:
+            return problem(403, "a form is sent from snigate's own pages alone, by a browser that says so (Origin)")
         return _too_much(headers, MAX_BODY if may_change else 0) or self._unauthorized(scope["path"], headers)
 
     def _unauthorized(self, path: str, headers: dict[bytes, list[bytes]]) -> Response | None:

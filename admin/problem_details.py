@@ -24,7 +24,7 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
     """What Starlette raises by itself: no such path, no such method."""
     assert isinstance(error, HTTPException)
     if error.status_code == HTTPStatus.NOT_FOUND:
-        return problem(404, "nothing is here; / lists what there is")
+        return problem(404, "nothing is here; /api/v1/openapi.json lists what the API has")
     return problem(error.status_code, error.detail, dict(error.headers or {}))
 
 
