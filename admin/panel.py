@@ -41,6 +41,7 @@ class Ready:
     default: str | None  # fingerprint of the default certificate
     default_names: Sequence[str]
     uncovered: str | None = None  # the name that it is to be for and is not
+    token: str = ""  # the API's, which is shown on a terminal alone: a journal keeps what it is told
 
 
 def announce(config: Config, ready: Ready) -> None:
@@ -61,11 +62,16 @@ def _panel(config: Config, ready: Ready) -> None:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold")
     grid.add_column(overflow="fold")
-    for name, texts in _facts(config, ready):
+    for name, texts in (*_facts(config, ready), *_way_in(ready)):
         style = {"problems": "red", "without key": "yellow"}.get(name, "")
         grid.add_row(name, Text("\n".join(texts), style=style))
     console = Console(stderr=True, markup=False, highlight=False, emoji=False)
     console.print(Panel(grid, title=Text(f"snigate {version()} is ready"), border_style="green", expand=False))
+
+
+def _way_in(ready: Ready) -> list[tuple[str, list[str]]]:
+    """Where to sign in. What is behind the "#" stays in the browser."""
+    return [("console", [f"http://{_reachable(ready.admin['admin'])}/sign-in#{ready.token}"])] if ready.token else []
 
 
 def _facts(config: Config, ready: Ready) -> list[tuple[str, list[str]]]:

@@ -55,6 +55,7 @@ def _ready(plan: ServerPlan, found: Message) -> Ready:
         default=found["default"],
         default_names=found["default_names"],
         uncovered=found["uncovered"],
+        token=plan.surroundings.token,
     )
 
 
