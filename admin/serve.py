@@ -15,6 +15,7 @@ from config.model import Config
 from proxy.channel import Message
 from proxy.metrics import empty_directory, remove_gauges
 from proxy.privileges import user_to_become
+from proxy.service_manager import ServiceManager
 from proxy.supervisor import Supervisor
 
 
@@ -39,6 +40,7 @@ def serve(config: Config, on_ready: Callable[[Ready], None], reread: Callable[[]
         planner.next,
         lambda found: on_ready(_ready(plan, found)),
         partial(remove_gauges, metrics_directory),
+        manager=ServiceManager(),
     )
     gc.collect()
     gc.freeze()  # what is here now stays; no process that is forked has to look at it again

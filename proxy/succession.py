@@ -96,6 +96,11 @@ class Succession:
         replaced = self._roll.replaced if self._roll is not None else []
         return [self.serving.control, *(child for child in replaced if child.spec.role == "control")]
 
+    @property
+    def is_rolling(self) -> bool:
+        """Whether a generation is on its way."""
+        return self._roll is not None
+
     def begin(self) -> None:
         """Start the first generation: it has nobody to wait for."""
         plan = self.serving.plan

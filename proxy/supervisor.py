@@ -18,6 +18,7 @@ from proxy.channel import Message
 from proxy.child import Child, State
 from proxy.family import GRACE, Family
 from proxy.generation import Plan, Replan
+from proxy.service_manager import ServiceManager
 from proxy.succession import PATIENCE, RENEWAL, Request, Succession
 
 log = logging.getLogger("snigate.supervisor")
@@ -31,7 +32,8 @@ class Supervisor:
     """Runs a plan, and those that follow it, until told to stop.
 
     `on_ready` is called once, with what the keeper said, when a worker accepts; `on_worker_end` with the number of each
-    worker that has ended. `patience` and `renewal` are seconds, as explained in `proxy.succession`.
+    worker that has ended. `patience` and `renewal` are seconds, as explained in `proxy.succession`. `manager` is told
+    how things are.
     """
 
     def __init__(
@@ -42,7 +44,9 @@ class Supervisor:
         on_worker_end: Callable[[int], None] = lambda _: None,
         patience: float = PATIENCE,
         renewal: float = RENEWAL,
+        manager: ServiceManager | None = None,
     ) -> None:
+        self._manager = manager or ServiceManager({})
         self._family = Family(self._hear, on_worker_end, self._leave)
         self._succession = Succession(self._family, first, replan, patience, renewal)
         self._on_ready = on_ready
@@ -59,6 +63,7 @@ class Supervisor:
         self._succession.begin()
         while self._draining_since is None or any(child.pid for child in self._family):
             self._tell_control()
+            self._tell_manager()
             for key, events in self._family.selector.select(self._time_out()):
                 key.data(events)
             self._reap()
@@ -84,6 +89,7 @@ class Supervisor:
         """In a process just forked."""
         self._signals.close()
         self._wakeup.close()
+        self._manager.leave()
 
     def _on_signals(self, _: int) -> None:
         try:
@@ -117,7 +123,7 @@ class Supervisor:
     def _time_out(self) -> float:
         """Seconds until something is due without an event."""
         deadline = self._family.next_deadline()
-        moments = [deadline] if deadline is not None else []
+        moments = [one for one in (deadline, self._manager.due()) if one is not None]
         if self._draining_since is None:
             moments.append(self._succession.due())
         return max(0.0, min(moments) - time.monotonic()) if moments else GRACE
@@ -155,6 +161,19 @@ class Supervisor:
                 self._family.forget(child)
             elif self._succession.died(child, how, time.monotonic()) and child.spec.role == "worker":
                 self._restarts += 1
+
+    def _tell_manager(self) -> None:
+        """Let systemd know, and that this loop turns."""
+        workers = sum(worker.state is State.READY for worker in self._family.workers)
+        if self._draining_since is not None:
+            self._manager.tell("stopping", "open connections are waited for")
+        elif not self._announced:
+            self._manager.tell("starting", "the first worker is waited for")
+        elif self._succession.is_rolling:
+            self._manager.tell("reloading", "a new generation is on its way")
+        else:
+            self._manager.tell("ready", f"{workers} workers of generation {self._succession.serving.number} accept")
+        self._manager.live(time.monotonic())
 
     def _tell_control(self) -> None:
         """Let control know how the processes are, when that has changed. Who is busy hears of it later."""

@@ -80,7 +80,7 @@ SOCKETS = {
         "talk",
         "welcome",
     ),
-    *("channel", "child", "family", "generation", "sockets", "supervisor"),
+    *("channel", "child", "family", "generation", "service_manager", "sockets", "supervisor"),
 }
 
 
