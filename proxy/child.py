@@ -56,6 +56,7 @@ class Child:
         self.state = State.DOWN
         self.start_at = 0.0  # monotonic seconds before which it is not started again
         self.deadline: float | None = None  # monotonic seconds at which it is killed
+        self.alive_at: float | None = None  # monotonic seconds of its last sign of life; None: it has given none yet
         self._started = 0.0
         self._deaths = 0  # in a row, each soon after its start
         self._channel: socket.socket | None = None
@@ -94,7 +95,7 @@ class Child:
             self._become(far, leave)
         far.close()
         near.setblocking(False)
-        self.number, self.pid, self.state, self.deadline = number, pid, State.STARTING, None
+        self.number, self.pid, self.state, self.deadline, self.alive_at = number, pid, State.STARTING, None, None
         self._started = time.monotonic()
         self._channel, self._selector = near, selector
         self._received.clear()

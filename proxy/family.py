@@ -20,6 +20,7 @@ log = logging.getLogger("snigate.supervisor")
 
 NO_ROOM = 1.0  # seconds until a process is tried again that could not be forked
 GRACE = 2.0  # seconds beyond the time it was given before a process is killed
+SILENCE = 5.0  # seconds without a sign of life before a worker is killed
 
 
 class Family:
@@ -126,9 +127,26 @@ class Family:
             if child.pid and child.deadline is not None and now >= child.deadline:
                 child.kill()
 
+    def kill_silent(self, now: float) -> None:
+        """Kill workers that have given signs of life and do so no more: their loop does not turn, and will not."""
+        for child in self.workers:
+            if child.alive_at is not None and now - child.alive_at > SILENCE:
+                log.error(
+                    "%s has given no sign of life for %g s; it is killed, and its connections end", child.name, SILENCE
+                )
+                child.alive_at = None
+                child.kill()
+
+    def forgive_silence(self, now: float) -> None:
+        """Nobody has listened for a while, so nobody has been silent."""
+        for child in self.workers:
+            child.alive_at = None if child.alive_at is None else now
+
     def next_deadline(self) -> float | None:
-        """When `kill_overdue` is to be called, in monotonic seconds."""
-        return min((one.deadline for one in self._children if one.pid and one.deadline is not None), default=None)
+        """When `kill_overdue` and `kill_silent` are to be called, in monotonic seconds."""
+        moments = [one.deadline for one in self._children if one.pid and one.deadline is not None]
+        moments += [one.alive_at + SILENCE for one in self.workers if one.alive_at is not None]
+        return min(moments, default=None)
 
     def _ending(self, child: Child, seconds: float) -> None:
         deadline = time.monotonic() + seconds + GRACE

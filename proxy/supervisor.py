@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 from proxy.channel import Message
 from proxy.child import Child, State
-from proxy.family import GRACE, Family
+from proxy.family import GRACE, SILENCE, Family
 from proxy.generation import Plan, Replan
 from proxy.service_manager import ServiceManager
 from proxy.succession import PATIENCE, RENEWAL, Request, Succession
@@ -64,11 +64,16 @@ class Supervisor:
         while self._draining_since is None or any(child.pid for child in self._family):
             self._tell_control()
             self._tell_manager()
-            for key, events in self._family.selector.select(self._time_out()):
+            turned_at = time.monotonic()
+            time_out = self._time_out()
+            for key, events in self._family.selector.select(time_out):
                 key.data(events)
             self._reap()
             now = time.monotonic()
+            if now - turned_at > time_out + SILENCE / 2:  # this process, or the machine, has slept
+                self._family.forgive_silence(now)
             self._family.kill_overdue(now)
+            self._family.kill_silent(now)
             if self._draining_since is None:
                 self._succession.advance(now)
             elif not self._family.workers:
@@ -135,6 +140,8 @@ class Supervisor:
             self._succession.ask(request)
             if self._draining_since is not None:
                 self._succession.stop()
+        elif message.get("alive"):
+            child.alive_at = time.monotonic()
         elif child.state is State.ENDING:
             return
         elif message.get("prepared"):

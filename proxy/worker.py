@@ -57,6 +57,7 @@ FIRST_PROBE = 2.0  # seconds that it waits for what mail servers say of themselv
 ACCOUNT_EVERY = 5.0  # seconds between accounts of open connections
 COMPLAIN_EVERY = 60.0  # seconds between messages about proxies that send no PROXY header
 LAG_EVERY = 0.5  # seconds between measurements of the loop's lag
+ALIVE_EVERY = 1.0  # seconds between signs of life
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,7 @@ class _Worker:
         gc.freeze()
         self._background.add(asyncio.create_task(self._account()))
         self._background.add(asyncio.create_task(self._measure_lag()))
+        self._background.add(asyncio.create_task(self._give_signs_of_life()))
         self._channel.say({"prepared": True})
         await self._told.wait()
         for listener in listeners:
@@ -264,6 +266,12 @@ class _Worker:
                     if number % 1000 == 999:
                         await asyncio.sleep(0)
             self._metrics.write()
+
+    async def _give_signs_of_life(self) -> None:
+        """Let the supervisor know that this loop turns."""
+        while True:
+            self._channel.say({"alive": True})
+            await asyncio.sleep(ALIVE_EVERY)
 
     async def _measure_lag(self) -> None:
         loop = asyncio.get_running_loop()

@@ -49,6 +49,16 @@ def test_a_killed_worker_is_replaced_and_connections_that_waited_are_served(tmp_
         assert "was killed by signal 9" in snigate.log
 
 
+def test_a_worker_whose_loop_does_not_turn_is_replaced(tmp_path: Path) -> None:
+    with Snigate(tmp_path, WELCOME, workers=2) as snigate:
+        stopped = snigate.workers()[0].pid
+        os.kill(stopped, signal.SIGSTOP)
+        wait_for(lambda: "worker 0 has given no sign of life for 5 s; it is killed" in snigate.log, "it is noticed")
+        snigate.expect_new_workers()
+        assert stopped not in [one.pid for one in snigate.workers()]
+        assert len(snigate.workers()) == 2
+
+
 def test_without_the_keeper_the_last_good_set_serves_on_and_the_next_keeper_catches_up(tmp_path: Path) -> None:
     old, new = self_signed("a.example", not_after=3600), self_signed("a.example", not_after=7200)
     snigate = Snigate(tmp_path, WELCOME)
