@@ -29,7 +29,7 @@ from admin.audit import Actor
 from admin.changes import ChangeEndpoints, Changes, refusal
 from admin.collector import ControlCollector
 from admin.console.pages import Console
-from admin.console.sessions import Sessions
+from admin.console.sessions import CODE_LIFE, Sessions, link_code
 from admin.explanation import UnknownListenerError, asked, listener_named
 from admin.guard import Guard
 from admin.problem_details import on_exception, on_http_exception, problem
@@ -107,7 +107,8 @@ class Endpoints:
 def admin_app(view: View, metrics_directory: Path, names: frozenset[str], token: str, where: str) -> ASGIApp:
     """For admin.listen, console included. `names`: hosts that may be asked for; `where`: says where the token is."""
     changes = Changes(view)
-    console = Console(view, changes, Sessions(token), metrics_directory)
+    code = link_code(token, view.started_at) if view.clock() - view.started_at < CODE_LIFE else ""
+    console = Console(view, changes, Sessions(token, code), metrics_directory)
     more = (*console.routes, *ChangeEndpoints(changes, _by_token).routes)
     return Guard(_full(Endpoints(view, metrics_directory), *more), names, token, where, changes=True)
 

@@ -41,7 +41,7 @@ class Ready:
     default: str | None  # fingerprint of the default certificate
     default_names: Sequence[str]
     uncovered: str | None = None  # the name that it is to be for and is not
-    token: str = ""  # the API's, which is shown on a terminal alone: a journal keeps what it is told
+    code: str = ""  # signs in to the console, once; shown on a terminal alone, since a journal keeps what it is told
 
 
 def announce(config: Config, ready: Ready) -> None:
@@ -71,7 +71,7 @@ def _panel(config: Config, ready: Ready) -> None:
 
 def _way_in(ready: Ready) -> list[tuple[str, list[str]]]:
     """Where to sign in. What is behind the "#" stays in the browser."""
-    return [("console", [f"http://{_reachable(ready.admin['admin'])}/sign-in#{ready.token}"])] if ready.token else []
+    return [("console", [f"http://{_reachable(ready.admin['admin'])}/sign-in#{ready.code}"])] if ready.code else []
 
 
 def _facts(config: Config, ready: Ready) -> list[tuple[str, list[str]]]:

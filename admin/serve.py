@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
+from admin.console.sessions import link_code
 from admin.panel import Ready
 from admin.plan import Planner, ServerPlan
 from admin.state import StateDirectory
@@ -57,7 +58,7 @@ def _ready(plan: ServerPlan, found: Message) -> Ready:
         default=found["default"],
         default_names=found["default_names"],
         uncovered=found["uncovered"],
-        token=plan.surroundings.token,
+        code=link_code(plan.surroundings.token, plan.surroundings.started_at),
     )
 
 

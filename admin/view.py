@@ -49,7 +49,7 @@ class View:
         self.reloads: Mapping[str, int] = {}  # of the configuration, by how they ended
         self._listeners = listeners
         self._admin = dict(admin)
-        self._started_at = started_at
+        self.started_at = started_at
         self._processes: tuple[answers.Process, ...] = ()
         self._selectors = {one.name: selector_of(one, replica) for one in config.listeners}
 
@@ -127,8 +127,8 @@ class View:
         report = self.replica.report
         return answers.Status(
             version=version(),
-            started_at=iso(self._started_at),
-            uptime_seconds=round(max(0.0, self.clock() - self._started_at), 1),
+            started_at=iso(self.started_at),
+            uptime_seconds=round(max(0.0, self.clock() - self.started_at), 1),
             ready=self.state == READY,
             state=self.state,
             draining=self.draining,

@@ -8,6 +8,7 @@ from starlette.responses import Response
 from admin import answers
 from admin.changes import Changes, file
 from admin.console.frame import Form, Frame, actor_of, given_in, number_of, send_on, status_of, text_of, uploads
+from admin.console.request_pages import news_of
 from admin.console.sessions import Session
 from admin.console.timeline import timeline
 from admin.export import PARTS
@@ -108,19 +109,24 @@ class CertificatePages:
         async with Form(request, session) as form:
             new_key = text_of(form, "new_key") == "yes"
             try:
-                days = number_of(text_of(form, "days"), DAYS)
+                days = number_of(text_of(form, "days") or str(DAYS), 0)
                 done = await self._changes.do(
                     lambda one, held: one.renew(actor, named(held, which), new_key=new_key, days=days)
                 )
             except Refused as error:
                 return self._certificate(request, session, error)
-        return send_on("/requests") if isinstance(done, answers.Request) else await self._frame.done(session, [done])
+        if isinstance(done, answers.Request):
+            session.done = [news_of(done)]
+            return send_on("/requests")
+        return await self._frame.done(session, [done])
 
     async def export(self, request: Request, session: Session) -> Response:
         """Hand out a part of one."""
         actor, which = actor_of(request), request.path_params["fingerprint"]
         async with Form(request, session) as form:
-            part = next((one for one in PARTS if one == text_of(form, "part")), PARTS[0])
+            part = next((one for one in PARTS if one == text_of(form, "part")), None)
+            if part is None:
+                raise Refused(f"there is no such part; choose from {', '.join(PARTS)}")
             passphrase = text_of(form, "passphrase") or None
             try:
                 found = await self._changes.do(
@@ -138,7 +144,18 @@ class CertificatePages:
             done = await self._changes.do(lambda management, held: management.delete(None, named(held, which)))
         except CertstoreError as error:
             return self._certificate(request, session, error)
-        return self._frame.page("delete.html", session, one=one, done=done)
+        name = (*one.names, *one.addresses, one.fingerprint[:16])[0]
+        return self._frame.confirm(
+            session,
+            question=f"Delete {name}?",
+            sentence=f"Certificate {one.fingerprint[:16]}, valid until {one.not_after}, is moved to the trash in the "
+            "state directory, with its key.",
+            action=f"/certificates/{one.fingerprint}/delete",
+            button="Delete",
+            back="/certificates",
+            done=done,
+            is_danger=True,
+        )
 
     async def delete(self, request: Request, session: Session) -> Response:
         """Move it to the trash."""
@@ -150,16 +167,35 @@ class CertificatePages:
                 return self._certificate(request, session, error)
         return await self._frame.done(session, [done])
 
+    async def default_form(self, request: Request, session: Session) -> Response:
+        """What would come of another default."""
+        host = _host(request.query_params.get("host", ""))
+        done = await self._changes.do(lambda one, _: one.set_default(None, host))
+        return self._frame.confirm(
+            session,
+            question=f"Set {host} as default?",
+            sentence="Its certificate is served then to clients that send no name, or one that no certificate has.",
+            action="/default",
+            button="Set as default",
+            back="/certificates",
+            done=done,
+            host=host,
+        )
+
     async def set_default(self, request: Request, session: Session) -> Response:
         """Let one be the default."""
         actor = actor_of(request)
         async with Form(request, session) as form:
-            try:
-                host = canonical_name(text_of(form, "host"))
-                done = await self._changes.do(lambda one, _: one.set_default(actor, host))
-            except (CertstoreError, InvalidName) as error:
-                return self._frame.page("refused.html", session, 422, error=str(error))
+            host = _host(text_of(form, "host"))
+            done = await self._changes.do(lambda one, _: one.set_default(actor, host))
         return await self._frame.done(session, [done])
+
+
+def _host(text: str) -> str:
+    try:
+        return canonical_name(text)
+    except InvalidName as error:
+        raise Refused(str(error), "host") from None
 
 
 def _matches(one: answers.Certificate, wanted: str) -> bool:

@@ -15,6 +15,7 @@ from admin import answers
 from admin.audit import Actor
 from admin.console.sessions import Session, Sessions
 from admin.console.timeline import kind
+from admin.peer import owner_of
 from admin.refusal import NotFound, Refused
 from admin.text import plain
 from admin.version import version
@@ -45,15 +46,15 @@ class Frame:
         )
         self._templates.globals.update(version=version(), key_types=KEY_TYPES, kind=kind)
 
-    def session(self, request: Request) -> Session | None:
+    async def session(self, request: Request) -> Session | None:
         """Whose request it is."""
-        return self._sessions.get(request.cookies.get(COOKIE))
+        return self._sessions.get(request.cookies.get(COOKIE), await who(request))
 
     def signed_in(self, page: Page) -> Callable[[Request], Awaitable[Response]]:
         """The page for those who have signed in; others are sent to where they can."""
 
         async def guarded(request: Request) -> Response:
-            session = self.session(request)
+            session = await self.session(request)
             if session is None:
                 return send_on("/sign-in")
             try:
@@ -74,21 +75,57 @@ class Frame:
         text = self._templates.get_template(template).render(session=session, csrf=csrf, news=done, **values)
         return HTMLResponse(text, code, _HEADERS)
 
+    def confirm(
+        self,
+        session: Session,
+        *,
+        question: str,
+        sentence: str,
+        action: str,
+        button: str,
+        back: str,
+        done: answers.Done | None = None,
+        host: str = "",
+        is_danger: bool = False,
+    ) -> Response:
+        """A page that asks before something is done at `action`; `done` is what would come of it."""
+        return self.page(
+            "confirm.html",
+            session,
+            question=question,
+            sentence=sentence,
+            action=action,
+            button=button,
+            back=back,
+            done=done,
+            host=host,
+            is_danger=is_danger,
+        )
+
     async def done(self, session: Session, done: list[answers.Done], path: str = "/certificates") -> Response:
         """Go on to a page that shows what was done, once the keeper has told of it, or a moment has passed."""
         session.done = done
         held = self._view.replica.index.certificates
         for _ in range(int(NOTICED / 0.05)):
-            if all(one.fingerprint is None or (one.fingerprint in held) == (one.action != "delete") for one in done):
+            if all((one.fingerprint in held) == (one.action != "delete") for one in done if one.changes):
                 break
             await asyncio.sleep(0.05)
         return send_on(path)
+
+
+def insist_on_plain_form(request: Request) -> None:
+    """Raise Refused for a form in an encoding that no browser uses here: a stranger is not to choose a codec."""
+    kind, _, rest = request.headers.get("content-type", "").partition(";")
+    is_known = kind.strip().lower() in ("application/x-www-form-urlencoded", "multipart/form-data")
+    if not is_known or "charset" in rest.lower():
+        raise Refused("this is not how a browser sends a form")
 
 
 class Form:
     """A form's fields, once its session's secret was among them."""
 
     def __init__(self, request: Request, session: Session) -> None:
+        insist_on_plain_form(request)
         self._opening = request.form(max_files=MAX_FILES, max_fields=MAX_FIELDS, max_part_size=MAX_BYTES)
         self._session = session
 
@@ -142,6 +179,14 @@ def status_of(error: CertstoreError | None) -> int:
 def actor_of(request: Request) -> Actor:
     """Who is at the browser, as far as is known."""
     return Actor("console", address_of(request))
+
+
+async def who(request: Request) -> str:
+    """At the other end: a user of this machine, or another machine; see admin.peer."""
+    client, server = request.client, request.scope.get("server")
+    if client is None or not server:
+        return "unknown"
+    return await asyncio.to_thread(owner_of, (client.host, client.port), (server[0], server[1] or 0))
 
 
 def address_of(request: Request) -> str:

@@ -6,20 +6,26 @@ Every form carries its session's secret; Guard has seen to Host and Origin befor
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+from urllib.parse import parse_qs
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from admin.changes import Changes
 from admin.console.certificate_pages import CertificatePages
-from admin.console.frame import COOKIE, Frame, Page, address_of, send_on, text_of
+from admin.console.frame import COOKIE, Frame, Page, send_on, who
 from admin.console.request_pages import RequestPages
 from admin.console.server_pages import ServerPages
 from admin.console.sessions import Sessions
 from admin.view import View
 
+AT_ONCE = 8  # attempts to sign in
+PATIENCE = 3.0  # seconds for what is sent with one
+PAUSE = 1.0  # seconds before a wrong token is answered
+MAX_TOKEN = 2048  # bytes of a form
 _STATIC = {"style.css": "text/css", "script.js": "text/javascript", "icon.svg": "image/svg+xml"}
 
 
@@ -28,6 +34,7 @@ class Console:
 
     def __init__(self, view: View, changes: Changes, sessions: Sessions, metrics_directory: Path) -> None:
         self._sessions = sessions
+        self._signing_in = 0
         self._frame = Frame(view, sessions)
         self._certificates = CertificatePages(self._frame, view, changes)
         self._requests = RequestPages(self._frame, changes)
@@ -49,14 +56,17 @@ class Console:
             ("POST", f"{one}/export", certificates.export),
             ("GET", f"{one}/delete", certificates.delete_form),
             ("POST", f"{one}/delete", certificates.delete),
+            ("GET", "/default", certificates.default_form),
             ("POST", "/default", certificates.set_default),
             ("GET", "/requests", requests.requests),
             ("GET", "/requests/new", requests.request_form),
             ("POST", "/requests/new", requests.request),
             ("POST", "/requests/{id}/download", requests.download_request),
+            ("GET", "/requests/{id}/withdraw", requests.withdraw_form),
             ("POST", "/requests/{id}/withdraw", requests.withdraw),
             ("GET", "/roots", requests.roots),
             ("POST", "/roots", requests.add_root),
+            ("GET", "/roots/{fingerprint}/remove", requests.remove_form),
             ("POST", "/roots/{fingerprint}/remove", requests.remove_root),
             ("GET", "/served", server.served),
             ("GET", "/server", server.server),
@@ -71,7 +81,7 @@ class Console:
 
     async def index(self, request: Request) -> Response:
         """The certificates, or the way in."""
-        session = self._frame.session(request)
+        session = await self._frame.session(request)
         if session is None:
             return self._frame.page("sign_in.html", None, error="", by_link=False)
         return await self._certificates.certificates(request, session)
@@ -80,17 +90,33 @@ class Console:
         """Ask for the token, and look at it."""
         if request.method != "POST":
             return self._frame.page("sign_in.html", None, error="", by_link=True)
-        address = address_of(request)
-        if (wait := self._sessions.wait(address)) > 0:
-            error = f"Too many wrong tokens from here; try again in {wait / 60:.0f} minutes."
-            return self._frame.page("sign_in.html", None, 429, error=error, by_link=False)
-        async with request.form(max_files=0, max_fields=4) as form:
-            cookie = self._sessions.sign_in(text_of(form, "token"), address)
+        if self._signing_in >= AT_ONCE:
+            return self._frame.page("sign_in.html", None, 503, error="Too many at a time; try again.", by_link=False)
+        self._signing_in += 1
+        try:
+            cookie = await self._look_at_token(request)
+        finally:
+            self._signing_in -= 1
         if cookie is None:
             return self._frame.page("sign_in.html", None, 403, error="That is not the token.", by_link=False)
         answer = send_on("/certificates")
         answer.set_cookie(COOKIE, cookie, httponly=True, samesite="strict", path="/")
         return answer
+
+    async def _look_at_token(self, request: Request) -> str | None:
+        """A session's cookie for the right token, or the code of the link; for others nothing, after a while."""
+        if request.headers.get("content-type", "").lower() != "application/x-www-form-urlencoded":
+            return None
+        try:
+            async with asyncio.timeout(PATIENCE):
+                data = await request.body()
+        except (TimeoutError, ClientDisconnect):
+            return None
+        fields = parse_qs(data[:MAX_TOKEN].decode("ascii", "replace"))
+        cookie = self._sessions.sign_in(fields.get("token", [""])[0], await who(request))
+        if cookie is None:
+            await asyncio.sleep(PAUSE)
+        return cookie
 
     async def sign_out(self, request: Request) -> Response:
         """End the session."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from starlette.requests import Request
 from starlette.responses import Response
 
+from admin import answers
 from admin.console.figures import figures
 from admin.console.frame import Frame
 from admin.console.sessions import Session
@@ -37,12 +38,18 @@ class ServerPages:
         uncovered = [
             name for name in configured_hosts(self._view.config) if not self._view.explain(asked(name)).covered
         ]
-        return self._frame.page("served.html", session, host=host or "", found=found, error=error, uncovered=uncovered)
+        held = self._view.replica.index.certificates
+        return self._frame.page(
+            "served.html", session, host=host or "", found=found, error=error, uncovered=uncovered, held=held
+        )
 
     async def server(self, request: Request, session: Session) -> Response:
         """Processes, listeners, backends, failures, problems."""
         shown = await asyncio.to_thread(figures, self._metrics_directory)
         report = self._view.replica.report
-        problems = report.problems if report is not None else ()
+        problems = [
+            answers.RejectedFile(plain(one.path), one.reason, plain(one.message))
+            for one in (report.problems if report is not None else ())
+        ]
         status = self._view.status()
         return self._frame.page("server.html", session, status=status, figures=shown, problems=problems)

@@ -1,7 +1,8 @@
-"""Who has signed in to the console: by the token once, then by a cookie that only this process knows.
+"""Who has signed in to the console: by the token, or the code of the link once, then by a cookie of this process's own.
 
 A session ends after an hour without a request, twelve hours after it began, when it is signed out of, or when this
-process ends. Wrong tokens are counted by address, and after a few no more are looked at for a while.
+process ends. It belongs to the user of this machine who began it, where it came from this machine: a cookie is sent to
+every port of a host, so others may come to know it.
 """
 
 from __future__ import annotations
@@ -17,8 +18,7 @@ from admin.answers import Done
 
 IDLE, LONGEST = 3600.0, 12 * 3600.0  # seconds
 MOST = 64  # sessions; the one that was idle for longest makes room
-MISTAKES, PAUSE = 5, 300.0  # wrong tokens from one address, in so many seconds
-MOST_ADDRESSES = 1024
+CODE_LIFE = 600.0  # seconds from the start in which the link's code is good
 
 
 @dataclass
@@ -27,57 +27,45 @@ class Session:
 
     began: float
     seen: float
+    owner: str  # see admin.peer
     csrf: str = field(default_factory=lambda: secrets.token_urlsafe(24))
     done: list[Done] = field(default_factory=list)
 
     def has_sent(self, csrf: str) -> bool:
         """Whether a form was this session's."""
-        return hmac.compare_digest(csrf.encode(), self.csrf.encode())
+        return _same(csrf, self.csrf)
 
 
 class Sessions:
-    """All of them. `clock`: seconds that never go back."""
+    """All of them. `clock`: seconds that never go back; `code`: what the link has, good once and not for long."""
 
-    def __init__(self, token: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, token: str, code: str = "", clock: Callable[[], float] = time.monotonic) -> None:
         self._token = token
+        self._code = code
         self._clock = clock
+        self._code_until = clock() + CODE_LIFE
         self._sessions: dict[str, Session] = {}
-        self._mistakes: dict[str, list[float]] = {}
 
-    def sign_in(self, token: str, address: str) -> str | None:
-        """A new session's cookie; None for a wrong token, or for anything while there are too many."""
-        now = self._clock()
-        if self.wait(address):
+    def sign_in(self, token: str, owner: str) -> str | None:
+        """A new session's cookie; None for a wrong token."""
+        now, token = self._clock(), token.strip()
+        if self._code and now < self._code_until and _same(token, self._code):
+            self._code = ""
+        elif not _same(token, self._token):
             return None
-        if not hmac.compare_digest(token.strip().encode(), self._token.encode()):
-            if len(self._mistakes) >= MOST_ADDRESSES:
-                self._mistakes.pop(next(iter(self._mistakes)))
-            self._mistakes.setdefault(address, []).append(now)
-            return None
-        self._mistakes.pop(address, None)
         if len(self._sessions) >= MOST:
             del self._sessions[min(self._sessions, key=lambda one: self._sessions[one].seen)]
         cookie = secrets.token_urlsafe(32)
-        self._sessions[_name(cookie)] = Session(now, now)
+        self._sessions[_name(cookie)] = Session(now, now, owner)
         return cookie
 
-    def wait(self, address: str) -> float:
-        """Seconds until tokens from this address are looked at again; 0: now."""
-        now = self._clock()
-        recent = [at for at in self._mistakes.get(address, ()) if now - at < PAUSE]
-        if recent:
-            self._mistakes[address] = recent
-        else:
-            self._mistakes.pop(address, None)
-        return recent[0] + PAUSE - now if len(recent) >= MISTAKES else 0.0
-
-    def get(self, cookie: str | None) -> Session | None:
-        """The session of a cookie, while it lasts."""
+    def get(self, cookie: str | None, owner: str) -> Session | None:
+        """The session of a cookie, while it lasts, for its owner."""
         if not cookie:
             return None
         name, now = _name(cookie), self._clock()
         session = self._sessions.get(name)
-        if session is None:
+        if session is None or session.owner != owner:
             return None
         if now - session.seen > IDLE or now - session.began > LONGEST:
             del self._sessions[name]
@@ -91,6 +79,15 @@ class Sessions:
             self._sessions.pop(_name(cookie), None)
 
 
+def link_code(token: str, started_at: float) -> str:
+    """The code in the link that a start prints. The supervisor, which prints it, and control make it independently."""
+    return hmac.new(token.encode(), f"sign-in {started_at!r}".encode(), hashlib.sha256).hexdigest()[:32]
+
+
+def _same(one: str, other: str) -> bool:
+    return hmac.compare_digest(one.encode(errors="replace"), other.encode())
+
+
 def _name(cookie: str) -> str:
     """What is looked up: how long that takes tells nothing of a cookie."""
-    return hashlib.sha256(cookie.encode()).hexdigest()
+    return hashlib.sha256(cookie.encode(errors="replace")).hexdigest()

@@ -33,7 +33,7 @@ def config(tmp_path: Path) -> Config:
 def test_plain_lines_say_everything_where_stderr_is_no_terminal(
     config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    announce(config, dataclasses.replace(READY, token="never shown here"))
+    announce(config, dataclasses.replace(READY, code="never shown here"))
     lines = capsys.readouterr().err.splitlines()
     assert lines == [
         "listens: web on 127.0.0.1:8443 -> the built-in welcome page",
@@ -67,9 +67,9 @@ def test_a_terminal_gets_a_panel(
 ) -> None:
     monkeypatch.setattr(panel, "Console", lambda **given: Console(**given, width=200, force_terminal=True))
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    announce(config, dataclasses.replace(READY, token="t0ken"))
+    announce(config, dataclasses.replace(READY, code="c0de"))
     shown = capsys.readouterr().err
-    assert "http://localhost:9180/sign-in#t0ken" in shown
+    assert "http://localhost:9180/sign-in#c0de" in shown
     assert "╭" in shown
     assert "is ready" in shown
     assert "curl -k https://127.0.0.1:8443/" in shown

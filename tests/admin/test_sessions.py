@@ -1,9 +1,8 @@
 from __future__ import annotations
 
-from admin.console import sessions
-from admin.console.sessions import IDLE, LONGEST, MISTAKES, MOST, MOST_ADDRESSES, PAUSE, Sessions
+from admin.console.sessions import CODE_LIFE, IDLE, LONGEST, MOST, Sessions, link_code
 
-TOKEN = "the-token-of-this-test"
+TOKEN, CODE, OWNER = "the-token-of-this-test", link_code("the-token-of-this-test", 1.5), "uid 1000"
 
 
 class Clock:
@@ -14,62 +13,73 @@ class Clock:
 
 
 def signed_in(one: Sessions) -> str:
-    cookie = one.sign_in(TOKEN, "192.0.2.1")
+    cookie = one.sign_in(TOKEN, OWNER)
     assert cookie is not None
     return cookie
 
 
 def test_the_token_opens_a_session_and_nothing_else_does() -> None:
-    one = Sessions(TOKEN, Clock())
-    session = one.get(signed_in(one))
+    one = Sessions(TOKEN, CODE)
+    session = one.get(signed_in(one), OWNER)
     assert session is not None
     assert session.has_sent(session.csrf)
     assert not session.has_sent("")
     assert not session.has_sent("ü")
-    assert one.sign_in("wrong", "192.0.2.1") is None
-    assert one.sign_in("ü", "192.0.2.1") is None
+    for wrong in ("wrong", "ü", "\udcff", "", CODE[:-1]):
+        assert one.sign_in(wrong, OWNER) is None
     for cookie in (None, "", "x", TOKEN):
-        assert one.get(cookie) is None
+        assert one.get(cookie, OWNER) is None
+
+
+def test_a_session_is_for_who_began_it() -> None:
+    one = Sessions(TOKEN)
+    cookie = signed_in(one)
+    assert one.get(cookie, "uid 1001") is None
+    assert one.get(cookie, "unknown") is None
+    assert one.get(cookie, OWNER) is not None
+
+
+def test_the_links_code_is_good_once_and_not_for_long() -> None:
+    clock = Clock()
+    one = Sessions(TOKEN, CODE, clock)
+    assert one.sign_in(CODE, OWNER) is not None
+    assert one.sign_in(CODE, OWNER) is None
+    other = Sessions(TOKEN, CODE, clock)
+    clock.now += CODE_LIFE
+    assert other.sign_in(CODE, OWNER) is None
+    assert other.sign_in(TOKEN, OWNER) is not None
+
+
+def test_without_a_code_the_empty_one_is_none() -> None:
+    assert Sessions(TOKEN).sign_in("", OWNER) is None
+
+
+def test_each_start_has_a_code_of_its_own_that_says_nothing_of_the_token() -> None:
+    assert link_code(TOKEN, 1.5) == CODE
+    assert len({link_code(TOKEN, 1.5), link_code(TOKEN, 1.6), link_code("another", 1.5)}) == 3
+    assert TOKEN not in CODE
 
 
 def test_sessions_end_when_they_are_idle_old_or_signed_out_of() -> None:
     clock = Clock()
-    one = Sessions(TOKEN, clock)
+    one = Sessions(TOKEN, clock=clock)
     idle, old, left = (signed_in(one) for _ in range(3))
     one.sign_out(left)
-    assert one.get(left) is None
+    assert one.get(left, OWNER) is None
     began = clock.now
     while clock.now < began + LONGEST:
-        assert one.get(old) is not None
+        assert one.get(old, OWNER) is not None
         clock.now += IDLE - 1
-    assert one.get(old) is None
-    assert one.get(idle) is None
-
-
-def test_a_few_wrong_tokens_and_no_more_are_looked_at_from_that_address_for_a_while() -> None:
-    clock = Clock()
-    one = Sessions(TOKEN, clock)
-    for _ in range(MISTAKES):
-        assert one.wait("192.0.2.1") == 0
-        assert one.sign_in("wrong", "192.0.2.1") is None
-    assert one.wait("192.0.2.1") == PAUSE
-    assert one.sign_in(TOKEN, "192.0.2.1") is None
-    assert one.sign_in(TOKEN, "192.0.2.2") is not None
-    clock.now += PAUSE
-    assert one.wait("192.0.2.1") == 0
-    assert one.sign_in(TOKEN, "192.0.2.1") is not None
+    assert one.get(old, OWNER) is None
+    assert one.get(idle, OWNER) is None
 
 
 def test_what_is_remembered_is_bounded() -> None:
     clock = Clock()
-    one = Sessions(TOKEN, clock)
+    one = Sessions(TOKEN, clock=clock)
     cookies = []
     for _ in range(MOST + 1):
         clock.now += 1
         cookies.append(signed_in(one))
-    assert one.get(cookies[0]) is None
-    assert one.get(cookies[1]) is not None
-    for number in range(MOST_ADDRESSES + 10):
-        one.sign_in("wrong", f"address {number}")
-    assert len(one._mistakes) <= MOST_ADDRESSES
-    assert sessions.MOST == MOST
+    assert one.get(cookies[0], OWNER) is None
+    assert one.get(cookies[1], OWNER) is not None

@@ -6,11 +6,14 @@ import contextlib
 import http.client
 import json
 import os
+import pty
+import select
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -106,6 +109,24 @@ class Snigate:
         wait_for(self._accepts, "snigate accepts")
         self.ready_after = time.monotonic() - started
         self.expect_new_workers()
+
+    @contextlib.contextmanager
+    def on_a_terminal(self) -> Iterator[str]:
+        """Started with stderr a terminal; what is written there until it is ready."""
+        mine, its = pty.openpty()
+        command = [str(PROGRAM), "serve", "--config", str(self.file)]
+        environment = os.environ | {"COLUMNS": "200", "NO_COLOR": "1"}
+        self.process = subprocess.Popen(command, cwd=self.directory, stderr=its, stdout=its, env=environment)
+        os.close(its)
+        try:
+            said = b""
+            while "╯".encode() not in said:
+                assert select.select([mine], [], [], PATIENCE)[0], said
+                said += os.read(mine, 4096)
+            yield said.decode()
+        finally:
+            self.stop()
+            os.close(mine)
 
     def stop(self) -> int:
         """Ask it to stop, and wait; the exit status."""

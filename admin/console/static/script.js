@@ -1,9 +1,14 @@
-// Signing in by the link that was printed at the start: the token is behind the "#", which no server and no log sees.
+// Signing in by the link that was printed at the start: behind the "#" is a code that is good once, for some minutes.
 const signIn = document.getElementById("sign-in");
-if (signIn && location.hash.length > 1) {
-  signIn.elements.token.value = decodeURIComponent(location.hash.slice(1));
+const followLink = () => {
+  if (!/^#[0-9a-f]{32}$/.test(location.hash)) return;
+  signIn.elements.token.value = location.hash.slice(1);
   history.replaceState(null, "", location.pathname);
   signIn.requestSubmit();
+};
+if (signIn) {
+  window.addEventListener("hashchange", followLink);
+  followLink();
 }
 
 // Files dropped onto the form are as good as chosen ones.
