@@ -116,7 +116,7 @@ class Change(msgspec.Struct, frozen=True):
 
 
 class Done(msgspec.Struct, frozen=True):
-    """What was done, or would be; every worker serves it within two seconds."""
+    """What was done, or would be; the workers notice within two seconds."""
 
     action: str
     fingerprint: str | None  # of the certificate that it was done with

@@ -5,15 +5,20 @@ Nobody's private key, passphrase or token ever gets into it; texts of others are
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import json
 import os
+import stat
 import time
 from pathlib import Path
 from typing import NamedTuple
 
+from admin.state import StateError, require_own
 from admin.text import iso, plain
-from certstore.cabinet import CabinetError
+from certstore.cabinet import REQUESTS, CabinetError
+from certstore.catalogue import CERTIFICATES, TRUSTED
+from certstore.unreadable import user_name
 
 FILE = "audit.log"
 
@@ -21,7 +26,7 @@ FILE = "audit.log"
 class Actor(NamedTuple):
     """Who makes a change."""
 
-    name: str  # a user of this machine, or "token"
+    name: str  # a user of this machine; "token" or "console" over HTTP
     origin: str  # "command", or the address that the request came from
 
 
@@ -52,6 +57,7 @@ class AuditLog:
         }
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._insist_on_own()
             descriptor = os.open(
                 self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
             )
@@ -64,3 +70,19 @@ class AuditLog:
                 f"{self._path} cannot be written ({error.strerror}), so nothing was changed; run this as the user that "
                 "snigate runs as"
             ) from None
+
+    def _insist_on_own(self) -> None:
+        """Whose files a state directory's are, and who else may change them: as at the start, see admin.state."""
+        for path in (self._path.parent, *(self._path.parent / name for name in (CERTIFICATES, REQUESTS, TRUSTED))):
+            with contextlib.suppress(FileNotFoundError):
+                status = path.stat()
+                if status.st_uid != os.geteuid():
+                    owner = user_name(status.st_uid)
+                    raise CabinetError(
+                        f"nothing was changed, since {path} belongs to {owner}, who might not be able to read what "
+                        f"{user_name()} writes there; run this as that user: runuser -u {owner} -- snigate ..."
+                    )
+                try:
+                    require_own("directory", path, status, stat.S_IWGRP | stat.S_IWOTH)
+                except StateError as error:
+                    raise CabinetError(f"nothing was changed, since {error}") from None

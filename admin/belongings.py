@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from admin.refusal import Refused
+from certstore.certificate import Certificate
 from certstore.certified_key import CertifiedKey
 from certstore.errors import FileRejected
+from certstore.file_reader import content_of
 from certstore.index import Index
-from certstore.issue import Subject
-from certstore.load import MAX_FILE_SIZE, FileContent, parse_file
+from certstore.issue import Names, Subject, signing_request
+from certstore.load import FileContent
 from certstore.outline import public_key_digest
 from certstore.private_key import PrivateKey, read_private_key
+from certstore.unlock import Budget
+
+UNLOCK = 5.0  # seconds for decrypting a file
+
+
+class Belongings(NamedTuple):
+    """What goes with a certificate."""
+
+    files: tuple[Path, ...]
+    authorities: tuple[Certificate, ...]  # in these files
 
 
 def own_key(certificate: CertifiedKey, passphrases: Sequence[bytes]) -> PrivateKey:
@@ -25,7 +39,7 @@ def own_key(certificate: CertifiedKey, passphrases: Sequence[bytes]) -> PrivateK
     spki = public_key_digest(certificate.leaf)
     for path in certificate.paths:
         try:
-            content = _content(Path(path), passphrases)
+            content = content_of(path, passphrases, Budget(UNLOCK))
         except (OSError, FileRejected):
             continue
         for key in content.keys:
@@ -53,37 +67,65 @@ def subject_of(certificate: CertifiedKey) -> Subject:
     )
 
 
+def request_for(names: Names, key: PrivateKey, subject: Subject) -> bytes:
+    """A request, PEM. Raises Refused for what cannot stand in one."""
+    try:
+        return signing_request(names, key.der, subject)
+    except ValueError as error:
+        raise Refused(str(error), str(error).split()[0]) from None
+
+
 def called(certificate: CertifiedKey) -> str:
     """What a certificate is called in messages and files' names."""
     names = (*certificate.names, *certificate.addresses)
     return names[0] if names else f"certificate {certificate.fingerprint[:16]}"
 
 
-def files_of(certificate: CertifiedKey, index: Index, passphrases: Sequence[bytes]) -> list[Path]:
-    """The files that go with a certificate: those that hold it, and its key where no other has that. Raises Refused."""
+def files_of(certificate: CertifiedKey, index: Index, passphrases: Sequence[bytes]) -> Belongings:
+    """What can be moved away with a certificate. Raises Refused where something of another's would go along.
+
+    That is another certificate in a file of its own, or the only copy of the key of one that is elsewhere. Certificates
+    of authorities in these files are told apart, since the chains of others may need them.
+    """
     spki = public_key_digest(certificate.leaf)
-    found = []
+    is_shared = any(one.fingerprint != certificate.fingerprint and public_key_digest(one.leaf) == spki for one in index)
+    found: dict[Path, FileContent] = {}
     for path in map(Path, certificate.paths):
         try:
-            content = _content(path, passphrases)
+            content = content_of(str(path), passphrases, Budget(UNLOCK))
         except (OSError, FileRejected) as error:
             raise Refused(f"{path} cannot be looked into ({error}); delete it yourself") from None
         held = {one.fingerprint for one in content.certificates}
-        if certificate.fingerprint in held:
-            others = [index.certificates[one] for one in held - {certificate.fingerprint} if one in index.certificates]
-            if others:
-                raise Refused(f"{path} also holds {called(others[0])}; take the file apart, or delete it yourself")
-            found.append(path)
-        elif not held and not _has_another(certificate, spki, index):
-            found.append(path)
-    return found
+        others = [index.certificates[one] for one in held - {certificate.fingerprint} if one in index.certificates]
+        if certificate.fingerprint in held and others:
+            raise Refused(f"{path} also holds {called(others[0])}; take the file apart, or delete it yourself")
+        is_key_alone = not held and {one.spki for one in content.keys} == {spki}
+        if certificate.fingerprint in held or (is_key_alone and not is_shared):
+            found[path] = content
+    _insist_on_keys_elsewhere(certificate, found, index, passphrases)
+    authorities = {one.fingerprint: one for content in found.values() for one in content.certificates if one.is_ca}
+    authorities.pop(certificate.fingerprint, None)
+    return Belongings(tuple(found), tuple(authorities.values()))
 
 
-def _has_another(certificate: CertifiedKey, spki: bytes, index: Index) -> bool:
-    """Whether another certificate has this public key."""
-    return any(one.fingerprint != certificate.fingerprint and public_key_digest(one.leaf) == spki for one in index)
-
-
-def _content(path: Path, passphrases: Sequence[bytes]) -> FileContent:
-    with path.open("rb") as file:
-        return parse_file(file.read(MAX_FILE_SIZE + 1), passphrases)
+def _insist_on_keys_elsewhere(
+    certificate: CertifiedKey, going: Mapping[Path, FileContent], index: Index, passphrases: Sequence[bytes]
+) -> None:
+    """Raise Refused where a key in these files is that of another certificate, and nowhere else."""
+    keys = {one.spki for content in going.values() for one in content.keys}
+    for other in index:
+        if other.fingerprint == certificate.fingerprint or public_key_digest(other.leaf) not in keys:
+            continue
+        spki = public_key_digest(other.leaf)
+        for path in map(Path, other.paths):
+            with contextlib.suppress(OSError, FileRejected):
+                if path not in going and any(
+                    one.spki == spki for one in content_of(str(path), passphrases, Budget(UNLOCK)).keys
+                ):
+                    break
+        else:
+            where = next(path for path, content in going.items() if any(one.spki == spki for one in content.keys))
+            raise Refused(
+                f"{where} holds the only copy of the private key of {called(other)} ({other.fingerprint[:16]}) too; "
+                "delete that certificate first, or take the file apart"
+            )

@@ -101,6 +101,12 @@ class Changes:
         self._turn = asyncio.Lock()
         self.management = Management(view.config, self._current)
 
+    async def look(self, action: Callable[[Management], T]) -> T:
+        """Do what changes nothing, and needs to know of no certificates but roots: it waits for nobody."""
+        config, clock = self._view.config, self._view.clock
+        empty = Situation(Index(), config.certificates.order, None, None, clock)
+        return await asyncio.to_thread(lambda: action(Management(config, lambda: known_with(empty, config))))
+
     async def do(self, action: Callable[[Management, Sequence[CertifiedKey]], T]) -> T:
         """Do this when it is its turn; it is given the certificates that there are then. Raises CertstoreError."""
         async with self._turn:
@@ -191,7 +197,7 @@ class ChangeEndpoints:
 
     async def requests(self, request: Request) -> Response:
         """Those that wait."""
-        return _answer(await self._changes.do(lambda one, _: one.requests()))
+        return _answer(await self._changes.look(lambda one: one.requests()))
 
     async def request(self, request: Request) -> Response:
         """Make a request."""
@@ -207,7 +213,7 @@ class ChangeEndpoints:
 
     async def roots(self, request: Request) -> Response:
         """Every trusted root."""
-        return _answer(await self._changes.do(lambda one, _: one.roots.every()))
+        return _answer(await self._changes.look(lambda one: one.roots.every()))
 
     async def add_root(self, request: Request) -> Response:
         """Trust roots."""
@@ -263,7 +269,11 @@ def _files(uploads: Sequence[Upload]) -> list[tuple[str, bytes]]:
 
 
 def _is_dry(request: Request) -> bool:
-    return request.query_params.get("dry_run") in ("true", "1", "")
+    """Whether nothing is to be done. Raises Refused for what might mean that, or be meant so."""
+    for name, value in request.query_params.multi_items():
+        if name != "dry_run" or value not in ("true", "false"):
+            raise Refused('this takes no parameter but "dry_run", which is "true" or "false"', name)
+    return request.query_params.get("dry_run") == "true"
 
 
 async def _body(request: Request, kind: type[T]) -> T:
@@ -271,7 +281,7 @@ async def _body(request: Request, kind: type[T]) -> T:
     data = await request.body()
     try:
         return msgspec.json.decode(data or b"{}", type=kind)
-    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError) as error:
         raise Refused(f"the body is not as described in /api/v1/openapi.json ({error}); correct it") from None
 
 

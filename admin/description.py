@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from cryptography import x509
+from cryptography.utils import CryptographyDeprecationWarning
 
 from admin import answers
 from admin.dane import tlsa, tlsa_records
@@ -53,7 +54,7 @@ def _identity(der: bytes) -> Identity:
     return Identity(
         _name(parsed, "subject"),
         _name(parsed, "issuer"),
-        f"{parsed.serial_number:x}",
+        _serial(parsed),
         public_key_digest(der),
     )
 
@@ -111,6 +112,13 @@ def selected_for(one: CertifiedKey, selector: Selector) -> Iterator[answers.Sele
         first = selector.select(host, local_address=address, strict=True)
         preferred = first is not None and first.certificate.fingerprint == one.fingerprint
         yield answers.Selected(shown, mine.level.value, mine.level.words, preferred)
+
+
+def _serial(parsed: x509.Certificate) -> str:
+    with warnings.catch_warnings(
+        action="ignore", category=CryptographyDeprecationWarning
+    ):  # of zero, as some roots have
+        return f"{parsed.serial_number:x}"
 
 
 def _name(parsed: x509.Certificate, which: str) -> str:

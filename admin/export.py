@@ -14,10 +14,10 @@ from cryptography.hazmat.primitives.serialization import (
     pkcs12,
 )
 
-from admin.belongings import called, own_key, subject_of
+from admin.belongings import called, own_key, request_for, subject_of
 from admin.refusal import Refused
 from certstore.certified_key import CertifiedKey
-from certstore.issue import Names, key_pem, signing_request
+from certstore.issue import Names, key_pem
 from certstore.private_key import PrivateKey
 
 Part = Literal["certificate", "chain", "fullchain", "request", "key", "pkcs12"]
@@ -38,7 +38,7 @@ class Exported(NamedTuple):
 
 def exported(certificate: CertifiedKey, part: Part, passphrases: Sequence[bytes], protection: str | None) -> Exported:
     """A part of a certificate. `passphrases` open key files; `protection` is for PKCS#12. Raises Refused."""
-    name = called(certificate).replace("*", "_")
+    name = called(certificate).replace("*", "_").replace(":", "_")
     chain = [_pem(one) for one in certificate.chain]
     if part == "certificate":
         return Exported(f"{name}.crt", _pem(certificate.leaf), _PEM)
@@ -47,11 +47,11 @@ def exported(certificate: CertifiedKey, part: Part, passphrases: Sequence[bytes]
     if part == "fullchain":
         return Exported(f"{name}-fullchain.pem", b"".join((_pem(certificate.leaf), *chain)), _PEM)
     if part == "pkcs12" and not protection:
-        raise Refused("PKCS#12 is encrypted; say a passphrase", "passphrase")
+        raise Refused("PKCS#12 is encrypted; say a passphrase for it (--passphrase-file)", "passphrase")
     key = own_key(certificate, passphrases)
     if part == "request":
         names = Names(certificate.names, certificate.addresses)
-        return Exported(f"{name}.csr", signing_request(names, key.der, subject_of(certificate)), _PEM)
+        return Exported(f"{name}.csr", request_for(names, key, subject_of(certificate)), _PEM)
     if part == "key":
         return Exported(f"{name}.key", key_pem(key.der), _PEM)
     return Exported(f"{name}.p12", _pkcs12(certificate, key, protection or ""), "application/x-pkcs12")
@@ -63,9 +63,7 @@ def _pem(certificate: bytes) -> bytes:
 
 def _pkcs12(certificate: CertifiedKey, key: PrivateKey, protection: str) -> bytes:
     private = load_der_private_key(key.der, None)
-    assert isinstance(
-        private, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
-    )
+    assert isinstance(private, _SERVABLE)
     return pkcs12.serialize_key_and_certificates(
         called(certificate).encode(),
         private,

@@ -6,15 +6,15 @@ answer says what *will* be served, as far as is known now, a moment before it is
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Sequence
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from msgspec import structs
 
-from admin import answers
+from admin import answers, remarks
 from admin.audit import Actor, AuditLog
-from admin.belongings import files_of, own_key, subject_of
+from admin.belongings import files_of, own_key, request_for, subject_of
 from admin.description import identity
 from admin.export import SECRET, Exported, Part, exported
 from admin.known import Known
@@ -26,7 +26,7 @@ from certstore.certificate import Certificate, read_certificate
 from certstore.certified_key import CertifiedKey
 from certstore.handover import Handover, handovers
 from certstore.incoming import Arrival, read_files, sort
-from certstore.issue import Names, Subject, make_key, names_wanted, self_signed, signing_request
+from certstore.issue import Names, Subject, make_key, names_wanted, self_signed
 from certstore.names import wildcard_of
 from certstore.outline import public_key_digest
 from certstore.private_key import PrivateKey, read_private_key
@@ -41,7 +41,8 @@ NOBODY = Subject()
 class Management:
     """The actions. `known` is looked at anew for each.
 
-    All raise CertstoreError with a sentence for the operator, and then have done nothing.
+    All raise CertstoreError with a sentence for the operator. What cannot be granted is refused before anything is
+    done; where the disk refuses in between, what is written already stays, and is whole.
     """
 
     def __init__(self, config: Config, known: Callable[[], Known]) -> None:
@@ -57,12 +58,7 @@ class Management:
     def new(self, actor: Actor, names: Sequence[str], key_type: str = KEY_TYPE, days: int = DAYS) -> answers.Done:
         """Make a self-signed certificate."""
         wanted = _names(names)
-        key = _key(key_type)
-        try:
-            leaf = read_certificate(_der(self_signed(wanted, key.der, days)))
-        except ValueError as error:
-            raise Refused(str(error), "days") from None
-        return self._keep(actor, "new", Arrival(leaf, key, (), "", None))
+        return self._keep(actor, "new", _signed_by_itself(wanted, _key(key_type), days))
 
     def request(
         self, actor: Actor, names: Sequence[str], subject: Subject = NOBODY, key_type: str = KEY_TYPE
@@ -78,9 +74,13 @@ class Management:
         content = read_files(files, [passphrase.encode()] if passphrase else [])
         issuers = _authorities(known.situation.index)
         incoming = sort(content, self.cabinet.requests(), lambda spki: self._key_of(known, spki), issuers, known.trust)
-        if not incoming.arrivals:
-            return [self._keep_intermediate(actor, one) for one in incoming.intermediates]
-        return [self._keep(actor, "import", one) for one in incoming.arrivals]
+        done = [self._keep_intermediate(actor, one) for one in incoming.intermediates]
+        done += [self._keep(actor, "import", one) for one in incoming.arrivals]
+        fulfilled = {one.request.path for one in incoming.arrivals if one.request is not None}
+        if fulfilled:
+            self.cabinet.discard(sorted(fulfilled), self.cabinet.place_in_trash())
+        done[-1] = structs.replace(done[-1], notes=(*done[-1].notes, *remarks.on_rest(incoming)))
+        return done
 
     def renew(
         self, actor: Actor, certificate: CertifiedKey, *, new_key: bool = False, days: int = DAYS
@@ -91,27 +91,32 @@ class Management:
         """
         key = _key(certificate.key_type) if new_key else own_key(certificate, self._known().passphrases())
         names = Names(certificate.names, certificate.addresses)
+        if not names.hosts and not names.addresses:
+            raise Refused("it names no host and no address, so there is nothing to make it anew for; make a request")
         if not certificate.self_signed:
             return self._request(actor, "renew", names, subject_of(certificate), key)
-        try:
-            leaf = read_certificate(_der(self_signed(names, key.der, days)))
-        except ValueError as error:
-            raise Refused(str(error), "days") from None
-        return self._keep(actor, "renew", Arrival(leaf, key, (), "", None))
+        return self._keep(actor, "renew", _signed_by_itself(names, key, days))
 
     def delete(self, actor: Actor | None, certificate: CertifiedKey) -> answers.Done:
         """Move a certificate's files to the trash; without an actor, only say what would come of it."""
         situation = self._known().situation
         if situation.index.certificates.get(certificate.fingerprint) is None:
             raise Refused("the certificate made at first start stays: it is what is served where nothing else is")
-        paths = files_of(certificate, situation.index, self._known().passphrases())
-        self.cabinet.insist_on_own(paths)
+        belongings = files_of(certificate, situation.index, self._known().passphrases())
+        self.cabinet.insist_on_own(belongings.files)
         changes = handovers(situation, retire=[certificate.fingerprint])
-        to = ""
+        to = self.cabinet.place_in_trash()
         if actor is not None:
-            self._audit.note(actor, "delete", certificate=certificate.fingerprint, names=[*certificate.names])
-            to = str(self.cabinet.discard(paths))
-        return _done("delete", certificate.fingerprint, (to,) if to else (), changes)
+            self._audit.note(
+                actor, "delete", certificate=certificate.fingerprint, names=[*certificate.names], trash=to.name
+            )
+            needed = {link for one in situation.index for link in one.chain if one is not certificate}
+            for authority in belongings.authorities:
+                if authority.der in needed:
+                    self.cabinet.put_intermediate(authority)
+            self.cabinet.discard(belongings.files, to)
+        notes = remarks.on_deletion(certificate, situation)
+        return _done("delete", certificate.fingerprint, (str(to),) if actor is not None else (), changes, notes)
 
     def set_default(self, actor: Actor | None, host: str) -> answers.Done:
         """Let the certificate for this canonical host name be served where no other is for a name."""
@@ -129,7 +134,7 @@ class Management:
         if actor is not None:
             self._audit.note(actor, "default", host=host)
             self.cabinet.set_default(host)
-        return _done("default", None, (), changes)
+        return _done("default", None, (), changes, [f"the default is the certificate for {host}"])
 
     def export(self, actor: Actor, certificate: CertifiedKey, part: Part, passphrase: str | None = None) -> Exported:
         """A part of a certificate, see admin.export; that its private key was handed out is noted."""
@@ -145,21 +150,26 @@ class Management:
         return [_shown(one) for one in self.cabinet.requests()]
 
     def waiting(self, which: str) -> Request:
-        """The request that this id begins, or that is for this name, the newest."""
+        """The one request that is for this name, or whose id begins so."""
         wanted = which.lower().removesuffix(".")
-        for one in reversed(self.cabinet.requests()):
-            if (
-                wanted in one.names.hosts
-                or wanted in one.names.addresses
-                or (len(wanted) > 3 and one.id.startswith(wanted))
-            ):
-                return one
-        raise Refused(f"no request {plain(which)!r} waits for a certificate; see 'snigate certs request --list'", "id")
+        waiting = self.cabinet.requests()
+        found = [one for one in waiting if wanted in (*one.names.hosts, *one.names.addresses)]
+        found = found or [one for one in waiting if len(wanted) > 3 and one.id.startswith(wanted)]
+        if not found:
+            raise Refused(
+                f"no request {plain(which)!r} waits for a certificate; 'snigate certs request' lists them", "id"
+            )
+        if len(found) > 1:
+            ids = ", ".join(one.id[:16] for one in found)
+            raise Refused(f"{len(found)} requests are for {plain(which)!r}; say which, by its id: {ids}", "id")
+        return found[0]
 
     def withdraw(self, actor: Actor, request: Request) -> answers.Done:
         """Move a request, and its key with it, to the trash."""
-        self._audit.note(actor, "withdraw", request=request.id, names=[*request.names.hosts])
-        return _done("withdraw", None, (str(self.cabinet.discard([request.path])),), [])
+        to = self.cabinet.place_in_trash()
+        self._audit.note(actor, "withdraw", request=request.id, names=[*request.names.hosts], trash=to.name)
+        self.cabinet.discard([request.path], to)
+        return _done("withdraw", None, (str(to),), [])
 
     # Parts of these
 
@@ -169,16 +179,7 @@ class Management:
         changes = handovers(known.situation, put=[entry])
         self._audit.note(actor, action, certificate=entry.fingerprint, names=[*entry.names, *entry.addresses])
         path = self.cabinet.put_certificate(arrival.leaf, arrival.chain, arrival.key.der)
-        if arrival.request is not None:
-            self.cabinet.discard([arrival.request.path])
-        notes = []
-        if arrival.missing:
-            notes.append(
-                f"the chain is not complete: it lacks the certificate of {plain(arrival.missing)}, without which many "
-                "clients will not trust it; import that too"
-            )
-        if entry.not_after <= time.time():
-            notes.append("it has expired, and is served only where nothing better is")
+        notes = remarks.on_arrival(arrival, known.situation, changes)
         return _done(action, entry.fingerprint, (str(path),), changes, notes)
 
     def _keep_intermediate(self, actor: Actor, one: Certificate) -> answers.Done:
@@ -190,10 +191,7 @@ class Management:
         )
 
     def _request(self, actor: Actor, action: str, names: Names, subject: Subject, key: PrivateKey) -> answers.Request:
-        try:
-            text = signing_request(names, key.der, subject)
-        except ValueError as error:
-            raise Refused(str(error), str(error).split()[0]) from None
+        text = request_for(names, key, subject)
         self._audit.note(actor, action, request=key.spki.hex(), names=[*names.hosts, *names.addresses])
         return _shown(self.cabinet.put_request(names, key, text))
 
@@ -216,6 +214,13 @@ def _key(key_type: str) -> PrivateKey:
         return read_private_key(make_key(key_type))
     except ValueError as error:
         raise Refused(str(error), "key_type") from None
+
+
+def _signed_by_itself(names: Names, key: PrivateKey, days: int) -> Arrival:
+    try:
+        return Arrival(read_certificate(_der(self_signed(names, key.der, days))), key)
+    except ValueError as error:
+        raise Refused(str(error), "days") from None
 
 
 def _der(pem: bytes) -> bytes:

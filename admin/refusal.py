@@ -26,6 +26,10 @@ def named(held: Iterable[CertifiedKey], which: str) -> CertifiedKey:
     """The certificate whose fingerprint begins so. Raises NotFound."""
     digits = which.replace(":", "").lower()
     found = [one for one in held if one.fingerprint.startswith(digits)] if len(digits) >= MIN_DIGITS else []
-    if len(found) != 1:
-        raise NotFound("no certificate has a fingerprint that begins so, or several have; see /api/v1/certificates")
+    if not found:
+        raise NotFound(
+            f"no certificate that can be changed has a fingerprint that begins so (give at least {MIN_DIGITS} digits)"
+        )
+    if len(found) > 1:
+        raise NotFound(f"{len(found)} certificates have fingerprints that begin so; give more digits")
     return found[0]

@@ -39,7 +39,7 @@ class Roots:
         """Trust these certificates: chains that lead to them verify."""
         content = read_files(files)
         if content.keys:
-            raise Refused("a private key is in it; add a root's certificate alone", "files")
+            raise Refused("there is a private key in the files; add a root's certificate alone", "files")
         strangers = [one for one in content.certificates if not one.self_signed]
         if strangers or not content.certificates:
             what = (
@@ -51,27 +51,29 @@ class Roots:
         found = []
         for one in content.certificates:
             self._audit.note(actor, "trust-add", certificate=one.fingerprint, subject=identity(one.der).subject)
-            found.append(_root(one, Root(one, self._cabinet.put_root(one))))
+            found.append(_root(one, Root(one, self._cabinet.put_root(one), True)))
         return found
 
     def remove(self, actor: Actor, which: str) -> answers.Root:
         """Trust a root no more that was added here."""
-        digits = which.replace(":", "").lower()
-        found = [
-            one for one in self._cabinet.roots() if len(digits) > 3 and one.certificate.fingerprint.startswith(digits)
-        ]
+        digits, roots = which.replace(":", "").lower(), self._cabinet.roots()
+        found = [one for one in roots if len(digits) >= MIN_DIGITS and one.certificate.fingerprint.startswith(digits)]
         if not found:
             raise Refused(
                 f"no root whose fingerprint begins with {plain(which)!r} was added here; others come from "
                 "certificates.trust in the configuration",
                 "fingerprint",
             )
-        (one, *others) = found
-        if others:
+        fingerprints = {one.certificate.fingerprint for one in found}
+        if len(fingerprints) > 1:
             raise Refused(f"{plain(which)!r} is the beginning of several fingerprints; give more digits", "fingerprint")
-        self._audit.note(actor, "trust-remove", certificate=one.certificate.fingerprint)
-        self._cabinet.discard([one.path])
-        return _root(one.certificate, None)
+        crowded = next((one.path for one in found if not one.is_alone), None)
+        if crowded is not None:
+            raise Refused(f"{crowded} holds other roots as well; take the file apart", "fingerprint")
+        to = self._cabinet.place_in_trash()
+        self._audit.note(actor, "trust-remove", certificate=found[0].certificate.fingerprint, trash=to.name)
+        self._cabinet.discard([one.path for one in found], to)
+        return _root(found[0].certificate, None)
 
 
 def _root(one: Certificate, added: Root | None) -> answers.Root:

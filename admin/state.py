@@ -7,13 +7,17 @@ since who has had a key already keeps it.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import stat
+import time
 from pathlib import Path
 
 from certstore import default_certificate
+from certstore.cabinet import REQUESTS
 from certstore.catalogue import CERTIFICATES, TRUSTED
+from certstore.private_file import sweep
 from certstore.unreadable import user_name
 from proxy.privileges import User
 
@@ -21,6 +25,8 @@ KEEPER_SOCKETS = "keeper-*.sock"
 CONTROL_SOCKET = "control.sock"
 LOCK = "lock"
 RELOAD = "/api/v1/reload"  # asked with POST over the control socket, and nowhere else
+
+LEFT_ASIDE = 3600.0  # seconds after which a file that was never put in place was left by a writer that is gone
 
 _ADVICE = "set server.state_directory to a directory that the user snigate runs as may write"
 
@@ -58,6 +64,9 @@ class StateDirectory:
                 f"another snigate{_holder(self._lock)} uses the state directory {path}; "
                 "stop it, or set server.state_directory to another"
             ) from None
+        with contextlib.suppress(OSError):
+            for name in ("", CERTIFICATES, REQUESTS, TRUSTED):
+                sweep(path / name, time.time() - LEFT_ASIDE)
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
 

@@ -26,16 +26,17 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from certstore import pem
 from certstore.catalogue import CERTIFICATES, DEFAULT_NAME_FILE, TRUSTED
-from certstore.certificate import Certificate, read_certificate
+from certstore.certificate import Certificate
 from certstore.errors import CertstoreError, FileRejected
+from certstore.file_reader import bytes_of
 from certstore.issue import Names, key_pem
+from certstore.load import parse_file
 from certstore.names import InvalidName, canonical_pattern
-from certstore.private_file import write_private_file
+from certstore.private_file import sync_directory, write_private_file
 from certstore.private_key import PrivateKey, read_private_key
 
 REQUESTS, TRASH = "requests", "trash"
 DIGITS = 8  # of a fingerprint, in a file's name
-MAX_FILE = 256 << 10  # bytes of a request with its key, or of a root
 _UNSAFE = re.compile(r"[^a-z0-9._-]")
 
 
@@ -59,6 +60,7 @@ class Root(NamedTuple):
 
     certificate: Certificate
     path: Path
+    is_alone: bool  # in its file
 
 
 class Cabinet:
@@ -101,24 +103,26 @@ class Cabinet:
         found = []
         for path in self._files(TRUSTED):
             with contextlib.suppress(OSError, FileRejected):
-                blocks = pem.split(pem.plain(_content(path)))
-                found += [Root(read_certificate(one.decode()), path) for one in blocks if one.label == "CERTIFICATE"]
+                held = parse_file(bytes_of(str(path))).certificates
+                found += [Root(one, path, len(held) == 1) for one in held]
         return found
 
-    def discard(self, paths: Sequence[Path]) -> Path:
-        """Move files to the trash; the directory there that has them now.
-
-        Raises CabinetError for what is not snigate's own to move.
-        """
-        self.insist_on_own(paths)
+    def place_in_trash(self) -> Path:
+        """A directory's path in the trash that nothing has yet."""
         stamp = time.strftime("%Y-%m-%dT%H-%M-%SZ", time.gmtime())
-        to = self.state_directory / TRASH / f"{stamp}-{secrets.token_hex(2)}"
+        return self.state_directory / TRASH / f"{stamp}-{secrets.token_hex(2)}"
+
+    def discard(self, paths: Sequence[Path], to: Path) -> None:
+        """Move files to a place in the trash. Raises CabinetError for what is not snigate's own to move."""
+        self.insist_on_own(paths)
         with self._trouble(to):
             to.parent.mkdir(mode=0o700, exist_ok=True)
             to.mkdir(mode=0o700)
-            for path in paths:
-                path.rename(to / path.name)
-        return to
+            for number, path in enumerate(paths):
+                taken = any(path.name == one.name for one in paths[:number])
+                path.rename(to / (f"{number}-{path.name}" if taken else path.name))
+            for directory in dict.fromkeys((to, to.parent, *(path.parent for path in paths))):
+                sync_directory(directory)
 
     def insist_on_own(self, paths: Iterable[Path]) -> None:
         """Raise CabinetError unless all these files lie in the cabinet: no others are touched, and no directories."""
@@ -174,14 +178,9 @@ def _pem(certificate: bytes) -> bytes:
     return x509.load_der_x509_certificate(certificate).public_bytes(Encoding.PEM)
 
 
-def _content(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(MAX_FILE)
-
-
 def _read_request(path: Path) -> Request | None:
     try:
-        blocks = pem.split(pem.plain(_content(path)))
+        blocks = pem.split(pem.plain(bytes_of(str(path))))
         made_at = path.stat().st_mtime
         key = next(read_private_key(one.decode()) for one in blocks if one.label == "PRIVATE KEY")
         request = next(one for one in blocks if one.label == "CERTIFICATE REQUEST")

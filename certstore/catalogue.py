@@ -46,7 +46,10 @@ class Settings:
     def roots(self) -> tuple[str | Path, ...]:
         """Where root certificates are: as configured, and those that were added by command, if any were."""
         added = self.state_directory / TRUSTED
-        return (*self.trust, *((added,) if added.is_dir() else ()))
+        try:
+            return (*self.trust, added) if added.is_dir() else self.trust
+        except OSError:  # this user may not look
+            return self.trust
 
     @property
     def looked_at(self) -> tuple[Path, ...]:
@@ -219,7 +222,11 @@ class Catalogue:
 
 def _entry(pair: Pair, judgement: Judgement) -> CertifiedKey:
     leaf = pair.certificate
-    paths = pair.paths[:MAX_PATHS]
+    paths = pair.paths
+    if len(paths) > MAX_PATHS:  # of whom the key is wanted should find it among them
+        keys = pair.key_paths[: MAX_PATHS // 2]
+        others = [one for one in paths if one not in keys]
+        paths = (*others[: MAX_PATHS - len(keys)], *keys)
     return CertifiedKey(
         fingerprint=leaf.fingerprint,
         names=leaf.names,

@@ -35,6 +35,16 @@ def look_at(path: str) -> Signature | FileState | None:
     return signature if stat.S_ISREG(status.st_mode) else FileState(signature, None, _NOT_A_FILE)
 
 
+def content_of(path: str, passphrases: Sequence[bytes], unlock: Unlock) -> FileContent:
+    """Everything of ours in one file, which is opened only where it is a regular one. Raises OSError, FileRejected."""
+    return parse_file(_read_settled(path, whatever=True)[1], passphrases, unlock)
+
+
+def bytes_of(path: str) -> bytes:
+    """A regular file's bytes, opened in the same way. Raises OSError, FileRejected."""
+    return _read_settled(path, whatever=True)[1]
+
+
 def read_file(
     path: str, passphrases: Sequence[bytes], unlock: Unlock, prove: Callable[[FileContent], None] | None
 ) -> FileState | None:

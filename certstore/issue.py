@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import msgspec
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -24,11 +24,12 @@ from certstore.names import canonical_pattern
 
 MAX_COMMON_NAME = 64  # characters, RFC 5280 appendix A.1 (ub-common-name)
 MAX_DAYS = 36500
+MAX_NAMES = 1000
 _NO_NAME = "snigate default certificate"
 _BACKDATED = timedelta(hours=1)  # for clients whose clocks are slow
 _COUNTRY = re.compile(r"[A-Za-z]{2}")
 
-Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
+Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
 _MAKERS: dict[str, Callable[[], Key]] = {
     "ecdsa-p256": lambda: ec.generate_private_key(ec.SECP256R1()),
     "ecdsa-p384": lambda: ec.generate_private_key(ec.SECP384R1()),
@@ -40,7 +41,7 @@ _MAKERS: dict[str, Callable[[], Key]] = {
 KEY_TYPES = tuple(_MAKERS)
 
 
-class Subject(msgspec.Struct, frozen=True):
+class Subject(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a request says of its owner beside host names; "" says nothing. Lengths: RFC 5280 appendix A.1."""
 
     organization: str = ""
@@ -71,6 +72,8 @@ class Names(NamedTuple):
 
 def names_wanted(texts: Sequence[str]) -> Names:
     """Host names, wildcards and IP addresses in any spelling. Raises ValueError (InvalidName for a name)."""
+    if len(texts) > MAX_NAMES:
+        raise ValueError(f"a certificate is made for at most {MAX_NAMES} names, not {len(texts)}")
     hosts: dict[str, None] = {}
     addresses: dict[str, None] = {}
     for text in texts:
@@ -162,7 +165,7 @@ def _load(key: bytes) -> Key:
 
 
 def _hash(key: Key) -> SHA256 | None:
-    return None if isinstance(key, ed25519.Ed25519PrivateKey) else SHA256()
+    return None if isinstance(key, ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey) else SHA256()
 
 
 def _general(names: Names) -> list[x509.GeneralName]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from pathlib import Path
+
+_ASIDE = re.compile(r"\..+\.[0-9a-f]{8}")
 
 
 def write_private_file(path: Path, data: bytes) -> None:
@@ -25,7 +28,19 @@ def write_private_file(path: Path, data: bytes) -> None:
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    sync_directory(path.parent)
+
+
+def sweep(directory: Path, before: float) -> None:
+    """Remove what writers that were killed left aside before then (Unix seconds). Raises OSError."""
+    for path in directory.glob(".*"):
+        if _ASIDE.fullmatch(path.name) and path.lstat().st_mtime < before:
+            path.unlink(missing_ok=True)
+
+
+def sync_directory(path: Path) -> None:
+    """Have on disk what was renamed in or out of a directory. Raises OSError."""
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(directory)
     finally:

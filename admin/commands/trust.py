@@ -10,9 +10,11 @@ import typer
 
 from admin import answers
 from admin.audit import of_command
+from admin.commands.files import content
 from admin.commands.find import SHORT
-from admin.commands.manage import content, managing
+from admin.commands.manage import YesOption, managing
 from admin.commands.output import CONTEXT, ConfigOption, JsonOption, say, say_json, table
+from admin.commands.telling import confirm
 
 app = typer.Typer(
     no_args_is_help=True, help="Manage trusted root certificates.", rich_markup_mode=None, context_settings=CONTEXT
@@ -31,7 +33,10 @@ def list_(every: EveryOption = False, config: ConfigOption = None, as_json: Json
         elif found:
             table(
                 ("Root", "Subject", "Until", "From"),
-                [(one.fingerprint[:SHORT], one.subject, one.not_after, one.path or "configuration") for one in found],
+                [
+                    (one.fingerprint[:SHORT], one.subject, one.not_after, one.path or "system or configuration")
+                    for one in found
+                ],
             )
         else:
             say("No root was added; --all lists those of the system and the configuration.")
@@ -51,11 +56,13 @@ def add(
 @app.command()
 def remove(
     fingerprint: Annotated[str, typer.Argument(metavar="FINGERPRINT", help="The beginning of its fingerprint.")],
+    yes: YesOption = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Trust a root no more that was added."""
     with managing(config) as (management, _):
+        confirm(f"Trust {fingerprint} no more?", yes=yes)
         _say("Removed", [management.roots.remove(of_command(), fingerprint)], as_json)
 
 

@@ -127,7 +127,7 @@ def test_roots_are_added_and_removed(place: Place, serve: Callable[[], ASGIApp])
     (added,) = send(serve(), "POST", "/trust", {"files": [upload(private.pem)]}, 201)
     assert [one["subject"] for one in send(serve(), "GET", "/trust") if one["added"]] == ["CN=Private root"]
     with_key = Pair(private.certificate, private.key).combined_pem
-    assert "a private key is in it" in send(serve(), "POST", "/trust", {"files": [upload(with_key)]}, 422)["detail"]
+    assert "a private key in the files" in send(serve(), "POST", "/trust", {"files": [upload(with_key)]}, 422)["detail"]
     send(serve(), "DELETE", f"/trust/{added['fingerprint']}")
     assert not [one for one in send(serve(), "GET", "/trust") if one["added"]]
 
@@ -184,6 +184,31 @@ def test_nothing_is_changed_or_shown_without_the_token_or_for_another_sites_page
     assert ask(app, target, method, origin="http://evil.example").status_code == 403
     assert ask(app, target, method, host="evil.example").status_code == 421
     assert place.files() == before
+
+
+@pytest.mark.parametrize(
+    "parameters", ["dry_run=True", "dry_run=1", "dry_run", "dryrun=true", "dry_run=true&dry_run=no"]
+)
+def test_what_may_be_meant_to_try_does_nothing(place: Place, serve: Callable[[], ASGIApp], parameters: str) -> None:
+    made = send(serve(), "POST", "/certificates", {"names": ["www.example.com"]}, 201)
+    answer = send(serve(), "DELETE", f"/certificates/{made['fingerprint']}?{parameters}", status=422)
+    assert 'no parameter but "dry_run"' in answer["detail"]
+    assert held(place) == {made["fingerprint"]}
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"[" * 200_000, "not as described"),
+        (b'{"names": ["a.example"], "subject": {"organisation": "misspelt"}}', "organisation"),
+        (json.dumps({"names": [f"n{number}.example" for number in range(1001)]}).encode(), "at most 1000 names"),
+    ],
+)
+def test_odd_bodies_are_refused(serve: Callable[[], ASGIApp], body: bytes, words: str) -> None:
+    headers = [("authorization", f"Bearer {TOKEN}")]
+    answer = request(serve(), "/api/v1/requests", "POST", headers, body)
+    assert answer.status_code == 422, answer.text
+    assert words in answer.text
 
 
 def test_a_body_has_a_length_and_a_limit(serve: Callable[[], ASGIApp]) -> None:

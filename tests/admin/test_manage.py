@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
 import json
+import os
 import stat
 import subprocess
 from pathlib import Path
@@ -11,6 +13,8 @@ from typing import Any
 import pytest
 from cryptography import x509
 
+from admin.belongings import files_of
+from admin.refusal import Refused
 from certstore.load import parse_file
 from tests.admin.conftest import Place
 from tests.support.pki import Authority, Pair, self_signed
@@ -138,9 +142,9 @@ def test_an_imported_chain_is_put_in_order_and_what_it_lacks_is_named(place: Pla
     for name, data in files.items():
         (tmp_path / name).write_bytes(data)
     (partly,) = done(place, "certs", "import", str(tmp_path / "leaf.pem"))
-    assert "it lacks the certificate of CN=Lower" in partly["notes"][0]
+    assert "the chain lacks the certificate of CN=Lower" in partly["notes"][0]
     (whole,) = done(place, "certs", "import", *(str(tmp_path / name) for name in reversed(files)))
-    assert whole["notes"] == []
+    assert whole["notes"] == ["it was here already"]
     shown = done(place, "certs", "show", "www.example.com")
     assert shown["chain"] == ["CN=Lower", "CN=Upper"]
     assert shown["standing"] == "trusted"
@@ -168,7 +172,7 @@ def test_what_cannot_be_imported_is_said_in_a_sentence(place: Place, tmp_path: P
     cases = {
         "leaf.pem": (pair.certificate_pem, "the private key of the certificate for www.example.com is not here"),
         "key.pem": (pair.key_pem, "a private key, but no certificate"),
-        "root.pem": (place.root.pem, "is a root certificate; 'snigate trust add'"),
+        "root.pem": (place.root.pem, "add it to the roots ('snigate trust add')"),
         "junk.pem": (b"junk", "holds no certificate"),
         "cut.pem": (pair.combined_pem[:-30], "write the file again"),
         "big.pem": (b"x" * (2 << 20), "an import has at most"),
@@ -206,7 +210,9 @@ def test_a_cas_certificate_is_renewed_by_a_request_with_its_names_subject_and_ke
 def test_deleting_says_what_is_served_then_and_moves_to_the_trash(place: Place) -> None:
     (wild,) = done(place, "certs", "new", "*.example.com")
     (exact,) = done(place, "certs", "new", "www.example.com")
-    assert "Delete www.example.com? Say --yes" in refused(place, "certs", "delete", exact["fingerprint"], status=2)
+    assert f"Delete {exact['fingerprint'][:16]} for www.example.com? Say --yes" in refused(
+        place, "certs", "delete", exact["fingerprint"], status=2
+    )
     (gone,) = done(place, "certs", "delete", "www.example.com", "--yes")
     (change,) = gone["changes"]
     assert (change["name"], change["before"]["fingerprint"], change["after"]["fingerprint"]) == (
@@ -232,6 +238,150 @@ def test_only_snigates_own_files_are_deleted(place: Place) -> None:
     (place.path / "elsewhere.pem").write_bytes(others[0].combined_pem)
     (own / "link.pem").symlink_to(place.path / "elsewhere.pem")
     assert "remove it yourself" in refused(place, "certs", "delete", "a.example.com", "--yes")
+
+
+def test_the_only_copy_of_anothers_key_is_not_deleted(place: Place) -> None:
+    own = state(place) / "certs"
+    own.mkdir(mode=0o700, parents=True)
+    first = self_signed("a.example.com")
+    second = place.root.issue("b.example.com", key=first.key)
+    (own / "a.pem").write_bytes(first.combined_pem)
+    (own / "b.crt").write_bytes(second.certificate_pem)
+    assert "the only copy of the private key of b.example.com" in refused(
+        place, "certs", "delete", "a.example.com", "--yes"
+    )
+    (own / "b.key").write_bytes(second.key_pem)
+    (gone,) = done(place, "certs", "delete", "a.example.com", "--yes")
+    assert [one.name for one in Path(gone["paths"][0]).iterdir()] == ["a.pem"]
+    assert served(place, "b.example.com") == second.fingerprint
+
+
+def test_a_key_file_that_others_use_stays(place: Place) -> None:
+    own = state(place) / "certs"
+    own.mkdir(mode=0o700, parents=True)
+    keys = [self_signed(name) for name in ("a.example.com", "b.example.com")]
+    for one, name in zip(keys, "ab", strict=True):
+        (own / f"{name}.crt").write_bytes(one.certificate_pem)
+    (own / "keys.pem").write_bytes(b"".join(one.key_pem for one in keys))
+    (gone,) = done(place, "certs", "delete", "a.example.com", "--yes")
+    assert [one.name for one in Path(gone["paths"][0]).iterdir()] == ["a.crt"]
+    assert served(place, "b.example.com") == keys[1].fingerprint
+
+
+def test_an_intermediate_that_others_need_stays_when_its_file_goes(place: Place, tmp_path: Path) -> None:
+    lower = Authority.make("Lower", place.root)
+    own = state(place) / "certs"
+    own.mkdir(mode=0o700, parents=True)
+    (own / "a.pem").write_bytes(lower.issue("a.example.com").combined_pem)
+    other = lower.issue("b.example.com")
+    (own / "b.pem").write_bytes(other.certificate_pem + other.key_pem)
+    assert done(place, "certs", "show", "b.example.com")["chain"] == ["CN=Lower"]
+    done(place, "certs", "delete", "a.example.com", "--yes")
+    assert done(place, "certs", "show", "b.example.com")["chain"] == ["CN=Lower"]
+
+
+def test_what_several_certificates_carry_is_not_deleted_by_its_name(place: Place) -> None:
+    first, second = (done(place, "certs", "new", "www.example.com")[0] for _ in range(2))
+    sentence = refused(place, "certs", "delete", "www.example.com", "--yes", status=2)
+    assert "2 certificates carry 'www.example.com'; say by its fingerprint which one" in sentence
+    assert all(one["fingerprint"][:16] in sentence for one in (first, second))
+    done(place, "certs", "delete", first["fingerprint"][:16], "--yes")
+    assert served(place, "www.example.com") == second["fingerprint"]
+    done(place, "certs", "new", "*.example.com")
+    for action in ("delete", "renew"):
+        assert (
+            "no certificate itself carries 'shop.example.com'" in place.run("certs", action, "shop.example.com").stderr
+        )
+
+
+def test_json_output_does_not_mean_yes(place: Place) -> None:
+    done(place, "certs", "new", "www.example.com")
+    for action in ("delete", "default"):
+        assert "Say --yes" in place.run("certs", action, "www.example.com", "--json").stderr
+    assert len(done(place, "certs", "list")["certificates"]) == 1
+
+
+def test_a_second_request_needs_to_be_told_apart(place: Place) -> None:
+    first, second = (done(place, "certs", "request", "www.example.com") for _ in range(2))
+    assert first["id"] != second["id"]
+    sentence = refused(place, "certs", "request", "--withdraw", "www.example.com", "--yes")
+    assert all(one["id"][:16] in sentence for one in (first, second))
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o770])
+def test_nothing_is_written_where_others_may_change_it(place: Place, mode: int) -> None:
+    state(place).mkdir()
+    state(place).chmod(mode)
+    assert f"nothing was changed, since directory {state(place)}" in refused(place, "certs", "new", "www.example.com")
+    assert list(state(place).iterdir()) == []
+
+
+def test_what_belongs_to_another_user_is_not_written_into(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    state(place).mkdir(mode=0o700)
+    monkeypatch.setattr(os, "geteuid", lambda: 4321)
+    owner = getpass.getuser()
+    assert f"belongs to {owner}" in (said := refused(place, "certs", "new", "www.example.com"))
+    assert f"runuser -u {owner} -- snigate" in said
+    assert list(state(place).iterdir()) == []
+
+
+def test_what_has_no_effect_is_said_to_have_none(place: Place) -> None:
+    (first,) = done(place, "certs", "new", "www.example.com", "--days", "100")
+    assert first["notes"] == []
+    (second,) = done(place, "certs", "renew", "www.example.com", "--days", "10")
+    assert second["notes"] == [
+        "it serves no name for now, since what is here already comes first; 'snigate explain HOST' says why"
+    ]
+    done(place, "certs", "default", "www.example.com", "--yes")
+    (gone,) = done(place, "certs", "delete", first["fingerprint"], "--yes")
+    assert "it is the default, as the certificate for www.example.com" in gone["notes"][0]
+
+
+def test_the_default_is_found_by_a_fingerprint_too(place: Place) -> None:
+    (made,) = done(place, "certs", "new", "*.example.com", "www.example.com")
+    (changed,) = done(place, "certs", "default", made["fingerprint"][:6], "--yes")
+    assert changed["notes"] == ["the default is the certificate for www.example.com"]
+
+
+def test_what_comes_along_and_is_not_kept_is_said(place: Place, tmp_path: Path) -> None:
+    pair, stray = place.root.issue("www.example.com"), self_signed("other.example")
+    files = {"pair.pem": pair.combined_pem, "stray.key": stray.key_pem, "lower.pem": Authority.make("Lower").pem}
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    (imported,) = done(place, "certs", "import", *(str(tmp_path / name) for name in files))
+    assert imported["notes"] == [
+        "not kept, since no certificate for a server came with it: 1 private key",
+        "not kept, since it is in no chain that is sent: CN=Lower",
+    ]
+
+
+def test_an_authoritys_own_key_is_not_kept(place: Place, tmp_path: Path) -> None:
+    lower = Authority.make("Lower CA", place.root)
+    (tmp_path / "lower.pem").write_bytes(lower.pem + Pair(lower.certificate, lower.key).key_pem)
+    (imported,) = done(place, "certs", "import", str(tmp_path / "lower.pem"))
+    assert "not kept, since no certificate for a server came with it: 1 private key" in imported["notes"]
+    assert b"PRIVATE" not in b"".join(one.read_bytes() for one in (state(place) / "certs").iterdir())
+
+
+def test_a_request_whose_file_cannot_be_written_is_not_made(place: Place) -> None:
+    assert "is no directory" in refused(place, "certs", "request", "www.example.com", "-o", "/nowhere/www.csr")
+    assert done(place, "certs", "request") == []
+
+
+def test_the_trash_is_found_by_the_audit_log(place: Place) -> None:
+    (made,) = done(place, "certs", "new", "www.example.com")
+    done(place, "certs", "delete", "www.example.com", "--yes")
+    trash = state(place) / "trash" / audited(place)[-1]["trash"]
+    assert [one.name for one in trash.iterdir()] == [Path(made["paths"][0]).name]
+
+
+def test_a_pipe_in_a_certificates_place_does_not_hold_anybody_up(place: Place) -> None:
+    (made,) = done(place, "certs", "new", "www.example.com")
+    reading = place.read()
+    Path(made["paths"][0]).unlink()
+    os.mkfifo(made["paths"][0])
+    with pytest.raises(Refused, match="cannot be looked into"):
+        files_of(reading.certificates[0], reading.index, ())
 
 
 def test_the_default_is_set_and_refused_where_the_configuration_says_it(place: Place) -> None:
@@ -263,6 +413,9 @@ def test_exports_are_what_openssl_reads_and_a_key_is_handed_out_only_when_asked_
         return file.read_bytes()
 
     assert exported("certificate") == pair.certificate_pem
+    assert "is there already" in refused(
+        place, "certs", "export", "www.example.com", "--part", "key", "-o", str(tmp_path / "certificate")
+    )
     assert exported("chain") == pair.chain_pem
     assert b"PRIVATE" not in exported("fullchain")
     assert x509.load_pem_x509_csr(exported("request")).is_signature_valid
@@ -288,8 +441,8 @@ def test_a_root_that_is_added_makes_chains_trusted_until_it_is_removed(place: Pl
     assert len(done(place, "trust", "list", "--all")) == 2
     (tmp_path / "leaf.pem").write_bytes(pair.certificate_pem)
     assert "is not self-signed" in refused(place, "trust", "add", str(tmp_path / "leaf.pem"))
-    assert "was added here" in refused(place, "trust", "remove", "ffff")
-    done(place, "trust", "remove", added["fingerprint"][:8])
+    assert "was added here" in refused(place, "trust", "remove", "ffff", "--yes")
+    done(place, "trust", "remove", added["fingerprint"][:8], "--yes")
     assert done(place, "certs", "show", "www.example.com")["standing"] == "valid"
 
 

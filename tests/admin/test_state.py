@@ -111,6 +111,19 @@ def test_a_default_certificate_whose_key_others_can_read_is_refused(tmp_path: Pa
     assert StateDirectory(tmp_path).path == tmp_path
 
 
+def test_what_a_killed_writer_left_aside_is_swept_up_at_the_next_start(tmp_path: Path) -> None:
+    certs = tmp_path / "state" / "certs"
+    certs.mkdir(mode=0o700, parents=True)
+    (tmp_path / "state").chmod(0o700)
+    old, new, others = certs / ".a.pem.0123abcd", certs / ".b.pem.0123abcd", certs / ".hidden"
+    for path in (old, new, others):
+        path.write_text("x")
+    for path in (old, others):
+        os.utime(path, (0, 0))
+    StateDirectory(tmp_path / "state")
+    assert [path.exists() for path in (old, new, others)] == [False, True, True]
+
+
 def test_a_link_in_the_place_of_the_lock_is_not_followed(tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_text("precious")

@@ -45,7 +45,8 @@ def test_requests_wait_until_they_are_discarded(tmp_path: Path) -> None:
     (tmp_path / "requests" / ".hidden").write_text("junk")
     (found,) = cabinet.requests()
     assert (found.id, found.names, found.key, found.request) == (made.id, names, key, made.request)
-    to = cabinet.discard([found.path])
+    to = cabinet.place_in_trash()
+    cabinet.discard([found.path], to)
     assert cabinet.requests() == []
     assert (to / found.path.name).exists()
 
@@ -54,9 +55,22 @@ def test_roots_are_kept_and_found(tmp_path: Path) -> None:
     cabinet = Cabinet(tmp_path)
     path = cabinet.put_root(read_certificate(ROOT.der))
     (tmp_path / "trust" / "broken.pem").write_text("-----BEGIN CERTIFICATE-----")
-    assert [(one.certificate.fingerprint, one.path) for one in cabinet.roots()] == [
-        (read_certificate(ROOT.der).fingerprint, path)
+    fingerprint = read_certificate(ROOT.der).fingerprint
+    assert [(one.certificate.fingerprint, one.path, one.is_alone) for one in cabinet.roots()] == [
+        (fingerprint, path, True)
     ]
+    path.write_bytes(ROOT.pem + LOWER.pem)
+    assert [one.is_alone for one in cabinet.roots()] == [False, False]
+
+
+def test_files_of_one_name_keep_apart_in_the_trash(tmp_path: Path) -> None:
+    paths = [tmp_path / place / "same.pem" for place in ("certs", "trust")]
+    for path in paths:
+        path.parent.mkdir()
+        path.write_text(str(path))
+    to = Cabinet(tmp_path).place_in_trash()
+    Cabinet(tmp_path).discard(paths, to)
+    assert sorted(one.read_text() for one in to.iterdir()) == [*map(str, paths)]
 
 
 @pytest.mark.parametrize("where", ["outside", "link", "fifo", "directory", "through a link", "default"])
@@ -79,7 +93,7 @@ def test_nothing_but_plain_files_of_its_own_is_moved(tmp_path: Path, where: str)
     os.mkfifo(own.parent / "fifo.pem")
     cabinet.set_default("www.example.com")
     with pytest.raises(CabinetError, match="yourself"):
-        cabinet.discard([own, path])
+        cabinet.discard([own, path], cabinet.place_in_trash())
     assert own.exists()
     assert outside.read_text() == "mine"
     assert not (tmp_path / "state" / "trash").exists()

@@ -47,6 +47,11 @@ def test_the_first_link_that_is_missing_is_named(given_: tuple[Authority, ...], 
     assert arrival.missing == missing
 
 
+def test_a_root_that_came_along_is_known() -> None:
+    (arrival,) = sorted_(PAIR.key_pem + PAIR.fullchain_pem, ROOT.pem, trust=TrustStore([])).arrivals
+    assert arrival.missing == ""
+
+
 def test_a_root_that_nobody_knows_is_missing_too() -> None:
     (arrival,) = sorted_(PAIR.key_pem + PAIR.fullchain_pem, trust=TrustStore([])).arrivals
     assert arrival.missing == "CN=Root"
@@ -60,6 +65,11 @@ def test_keys_come_from_the_files_a_request_or_what_is_served(tmp_path: Path) ->
     content = read_files([("file", PAIR.certificate_pem)])
     (arrival,) = sort(content, [request], lambda _: None, [], TRUST).arrivals
     assert (arrival.key, arrival.request) == (key, request)
+
+
+def test_keys_that_belong_to_nothing_are_counted() -> None:
+    assert sorted_(PAIR.combined_pem).spare_keys == 0
+    assert sorted_(PAIR.combined_pem, self_signed("other.example").key_pem).spare_keys == 1
 
 
 def test_several_pairs_come_in_one_import() -> None:
@@ -84,7 +94,7 @@ def test_intermediates_alone_are_taken_and_roots_are_not() -> None:
         ([], "neither a certificate nor a private key"),
         ([b"x" * (MAX_BYTES + 1)], "at most"),
         ([b"x"] * (MAX_FILES + 1), "at most"),
-        ([b""], "file is empty"),
+        ([b""], "file: is empty"),
     ],
 )
 def test_what_is_refused_is_said_in_a_sentence(files: list[bytes], words: str) -> None:
