@@ -146,8 +146,13 @@ class Server(uvicorn.Server):
             await self.on_tick(0)
 
     async def end(self) -> None:
-        """Accept no more, answer what was asked, and what those that have just connected ask."""
+        """Accept no more, answer what was asked, and what those that have just connected ask.
+
+        Servers are closed at the end only: asyncio drops a connection that it has accepted, and made no transport for.
+        """
+        loop = asyncio.get_running_loop()
         for server in self.servers:
-            server.close()
+            for listening in server.sockets:
+                loop.remove_reader(listening.fileno())
         await asyncio.sleep(LAST_REQUESTS)
         await self.shutdown()

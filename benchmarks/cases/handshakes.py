@@ -31,7 +31,8 @@ def two_workers(stage: Stage, peer: Peer) -> Sample:
     # In this order, so that what changes on the machine meanwhile changes both alike.
     ones, twos, twos_again, ones_again = (measured(stage, server, Offer()) for server in (one, two, two, one))
     cpu = (twos["cpu_us"] + twos_again["cpu_us"]) / 2
-    return {**twos, "cpu_us": cpu, "speedup": (ones["cpu_us"] + ones_again["cpu_us"]) / cpu}
+    speedup = (ones["cpu_us"] + ones_again["cpu_us"]) / cpu if cpu else float("nan")
+    return {**twos, "cpu_us": cpu, "speedup": speedup}
 
 
 def with_idle(stage: Stage, peer: Peer) -> Sample:
@@ -56,7 +57,7 @@ def measured(stage: Stage, running: Running, offer: Offer) -> Sample:
     with metered(running) as meter:
         outcome = load.count(count)
     made = sample(outcome, count, meter)
-    if running.site.workers > 1:
+    if running.site.workers > 1 and meter.cpu:  # the kernel counts in ticks of 10 ms: too little may be none
         made["busier_percent"] = 100 * meter.busiest / meter.cpu
     if offer.resume:
         made["resumed_percent"] = 100 * outcome.resumed / count

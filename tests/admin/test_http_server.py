@@ -174,3 +174,35 @@ def test_where_every_connection_has_a_request_in_progress_the_oldest_makes_room(
         assert [b" 200 " in one for one in await asyncio.gather(*asked)] == [False, True, True]
 
     asyncio.run(_serving(slow, crowd))
+
+
+@pytest.mark.parametrize("turns", range(5))
+def test_whom_the_end_finds_half_accepted_is_answered(monkeypatch: pytest.MonkeyPatch, turns: int) -> None:
+    """After some turns of the loop the connection is accepted, and has no transport yet."""
+    monkeypatch.setattr(http_server, "LAST_REQUESTS", 0.2)
+
+    async def answered() -> bytes:
+        listening = socket.create_server(("127.0.0.1", 0))
+        listening.setblocking(False)
+        others = listening.dup()  # what comes too late waits here for the next to accept, as with control
+        server, successor = Server(PlainTextResponse("inside")), Server(PlainTextResponse("inside"))
+        await server.listen(listening)
+        client = socket.create_connection(listening.getsockname())
+        client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        client.setblocking(False)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        ending = asyncio.create_task(server.end())
+        await successor.listen(others)
+        try:
+            async with asyncio.timeout(20):
+                found = b""
+                while more := await asyncio.get_running_loop().sock_recv(client, 4096):
+                    found += more
+                return found
+        finally:
+            client.close()
+            await ending
+            await successor.end()
+
+    assert asyncio.run(answered()).endswith(b"inside")
