@@ -29,6 +29,7 @@ from proxy.client_auth import ClientAuthError, client_auth_files
 from proxy.contexts import ContextError, front_context
 from proxy.cpus import usable_cpus
 from proxy.generation import Plan, PlanError, identity
+from proxy.inherited import Inherited
 from proxy.policy import Policy
 from proxy.privileges import User, UserError, user_to_become
 from proxy.routing import RouteTable, route_tables
@@ -70,8 +71,10 @@ class Planner:
         metrics_directory: Path,
         reread: Callable[[], Config],
         started_at: float,
+        inherited: Inherited | None = None,
     ) -> None:
         """`reread` reads the configuration again, and raises ConfigError; `started_at` is Unix seconds."""
+        self._inherited = inherited
         self._state = state
         self._user = user
         self._metrics_directory = metrics_directory
@@ -103,7 +106,7 @@ class Planner:
             workers = config.server.workers or usable_cpus()
             before = current.bound if current is not None else ()
             with problems.of(BindError):
-                bound = bind_listeners(config, workers, before)
+                bound = bind_listeners(config, workers, before, self._inherited)
                 undo.callback(_close, sockets_of(bound), sockets_of(before))
             with problems.of(BindError):
                 sockets = self._control_sockets(config, current, undo)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import resource
 import time
 from collections.abc import Callable
@@ -14,10 +15,13 @@ from admin.plan import Planner, ServerPlan
 from admin.state import StateDirectory
 from config.model import Config
 from proxy.channel import Message
+from proxy.inherited import Inherited
 from proxy.metrics import empty_directory, remove_gauges
 from proxy.privileges import user_to_become
 from proxy.service_manager import ServiceManager
 from proxy.supervisor import Supervisor
+
+log = logging.getLogger("snigate.serve")
 
 
 def serve(config: Config, on_ready: Callable[[Ready], None], reread: Callable[[], Config]) -> int:
@@ -33,7 +37,9 @@ def serve(config: Config, on_ready: Callable[[Ready], None], reread: Callable[[]
     if user is not None:
         state.let_through(user)
         user.own(metrics_directory)
-    planner = Planner(state, user, metrics_directory, reread, started_at)
+    inherited = Inherited()
+    _warn_of(inherited, config)
+    planner = Planner(state, user, metrics_directory, reread, started_at, inherited)
     plan = planner.plan(config)
     _raise_file_limit()
     supervisor = Supervisor(
@@ -60,6 +66,20 @@ def _ready(plan: ServerPlan, found: Message) -> Ready:
         uncovered=found["uncovered"],
         code=link_code(plan.surroundings.token, plan.surroundings.started_at),
     )
+
+
+def _warn_of(inherited: Inherited, config: Config) -> None:
+    """Tell the operator of what systemd handed over and nobody uses."""
+    for address in inherited.left(one for listener in config.listeners for one in listener.bind):
+        log.warning(
+            "systemd holds a socket at %s, where no listener is: who connects there waits in vain; "
+            "take it out of the .socket unit, or give it a listener",
+            address,
+        )
+    if inherited.strange:
+        log.warning(
+            "systemd handed over %d descriptors that are no TCP sockets; snigate has no use for them", inherited.strange
+        )
 
 
 def _raise_file_limit() -> None:

@@ -23,6 +23,7 @@ from pathlib import Path
 from certstore.unix_path import socket_address
 from config.addresses import TcpAddress
 from config.model import Config
+from proxy.inherited import Inherited
 from proxy.privileges import User
 
 BACKLOG = 4096
@@ -45,8 +46,12 @@ class Bound:
     slots: tuple[socket.socket, ...]
 
 
-def bind_listeners(config: Config, workers: int, before: Sequence[Bound] = ()) -> tuple[Bound, ...]:
+def bind_listeners(
+    config: Config, workers: int, before: Sequence[Bound] = (), inherited: Inherited | None = None
+) -> tuple[Bound, ...]:
     """Every listener's addresses, with at least one slot for each worker; what `before` has of them is kept.
+
+    A socket that was inherited is every worker's slot.
 
     Raises BindError with a line for each address that cannot be bound, and nothing new left bound.
     """
@@ -57,6 +62,10 @@ def bind_listeners(config: Config, workers: int, before: Sequence[Bound] = ()) -
     with contextlib.ExitStack() as undo:
         for name, address, place in _wanted(config):
             kept = known.get((address, place), ())
+            if inherited is not None and not place and (handed := inherited.at(address)) is not None:
+                shared = kept[0] if kept else handed.dup()
+                bound.append(Bound(name, address, place, (shared,) * workers))
+                continue
             try:
                 fresh = _bind(address, workers - len(kept), kept, ours)
             except OSError as error:
@@ -83,8 +92,8 @@ def bind_tcp(name: str, address: TcpAddress, ours: Iterable[socket.socket] = ())
 
 
 def sockets_of(bound: Iterable[Bound]) -> tuple[socket.socket, ...]:
-    """Every socket of some addresses."""
-    return tuple(sock for one in bound for sock in one.slots)
+    """Every socket of some addresses, once."""
+    return tuple(dict.fromkeys(sock for one in bound for sock in one.slots))
 
 
 def share_of(worker: int, workers: int, bound: Iterable[Bound]) -> Share:

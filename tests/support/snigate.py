@@ -102,13 +102,17 @@ class Snigate:
     def start(self) -> None:
         """Start, and wait until a handshake succeeds and every worker accepts."""
         started = time.monotonic()
-        with self.log_path.open("ab") as log:
-            self.process = subprocess.Popen(
-                [PROGRAM, "serve", "--config", self.file], cwd=self.directory, stderr=log, stdout=log
-            )
+        self.process = self.launch()
         wait_for(self._accepts, "snigate accepts")
         self.ready_after = time.monotonic() - started
         self.expect_new_workers()
+
+    def launch(self) -> subprocess.Popen[bytes]:
+        """A new process."""
+        with self.log_path.open("ab") as log:
+            return subprocess.Popen(
+                [PROGRAM, "serve", "--config", self.file], cwd=self.directory, stderr=log, stdout=log
+            )
 
     @contextlib.contextmanager
     def on_a_terminal(self) -> Iterator[str]:
