@@ -92,7 +92,7 @@ class TlsConfig(Table):
 
 
 class ServerConfig(Table):
-    """[server]: processes, limits and time-outs. `workers` and `max_connections_per_client` None: not given."""
+    """[server]: processes, limits and time-outs. None: not given, no limit."""
 
     workers: Count | None = None
     user: Text | None = None
@@ -101,6 +101,7 @@ class ServerConfig(Table):
     retire: Duration = 24 * 3600.0
     max_connections: Count = 20000
     max_connections_per_client: Count | None = None
+    max_connection_rate_per_client: Count | None = None
     preamble_timeout: Duration = 300.0
     handshake_timeout: Duration = 10.0
     idle_timeout: Duration = 30 * 60.0

@@ -1,12 +1,26 @@
-"""How many connections a worker takes, in all and from one client address."""
+"""How many connections a worker takes, in all and from one client address, open at a time and new in a second."""
 
 from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from proxy.rate import Rate
 
 
 class Limits:
     """Counts connections of one worker. IPv6 clients are counted by their /64."""
 
-    def __init__(self, connections: int, per_client: int | None) -> None:
+    def __init__(
+        self,
+        connections: int,
+        per_client: int | None,
+        rate: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`rate`: of new connections a second from one client; None, as with `per_client`: no limit."""
+        self._rate = Rate(rate) if rate is not None else None
+        self._clock = clock
         self._connections = connections
         self._per_client = per_client
         self._clients: dict[str, int] = {}
@@ -18,7 +32,9 @@ class Limits:
         return self.open >= self._connections
 
     def admit(self, address: str) -> bool:
-        """Count a connection in; False, and nothing counted, when its client has as many as it may."""
+        """Count a connection in; False when its client has as many as it may, or is too fast."""
+        if self._rate is not None and not self._rate.allows(_client(address), self._clock()):
+            return False
         if self._per_client is not None:
             key = _client(address)
             held = self._clients.get(key, 0)

@@ -169,7 +169,9 @@ class _Worker:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FIRST_RESOLVE):
                 await asyncio.gather(*(one.resolver.first() for one in pools))
-        limits = Limits(server.max_connections, server.max_connections_per_client)
+        limits = Limits(
+            server.max_connections, server.max_connections_per_client, server.max_connection_rate_per_client
+        )
         poller, buffer = Poller(asyncio.get_running_loop()), shared_buffer()
         mail = mail_services(self._config)
         await self._probe(poller, mail, {one.name: one for one in pools})

@@ -49,6 +49,7 @@ PURE = {
         "crc32c",
         "proxy_header",
         "proxy_protocol",
+        "rate",
         "redirect_target",
         "routing",
         "served_certificate",
@@ -80,7 +81,7 @@ SOCKETS = {
         "talk",
         "welcome",
     ),
-    *("channel", "child", "family", "generation", "service_manager", "sockets", "supervisor"),
+    *("channel", "child", "family", "generation", "inherited", "service_manager", "sockets", "supervisor"),
 }
 
 

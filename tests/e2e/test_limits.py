@@ -70,6 +70,30 @@ def test_a_client_at_its_limit_is_reset_at_once_and_another_address_is_served(tm
                 assert again.read(19) == b"there is room again"
 
 
+def test_a_client_that_is_too_fast_is_reset_before_its_handshake_and_others_are_not(tmp_path: Path) -> None:
+    with EchoServer() as backend:
+        text = configuration(tmp_path, backend.port, "max_connection_rate_per_client = 1")
+        with Snigate(tmp_path, text) as snigate:
+            fast = "127.0.0.8"
+
+            def answer() -> tuple[bytes, str]:
+                try:
+                    with socket.create_connection(
+                        ("127.0.0.1", snigate.port), timeout=TIMEOUT, source_address=(fast, 0)
+                    ) as one:
+                        one.sendall(b"not TLS, but admitted")
+                        return rest(one)
+                except ConnectionError:  # as early as that
+                    return b"", "RST"
+
+            answers = [answer() for _ in range(20)]
+            assert answers[:10] == [(b"", "FIN")] * 10
+            assert (b"", "RST") in answers[10:]
+            with opened(snigate.port) as one:
+                one.send(b"unharmed")
+                assert one.read(8) == b"unharmed"
+
+
 def test_a_connection_that_does_not_finish_within_drain_is_reset_and_the_exit_status_is_0(tmp_path: Path) -> None:
     with EchoServer() as backend:
         text = configuration(tmp_path, backend.port, 'drain = "500ms"')

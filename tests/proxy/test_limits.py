@@ -33,6 +33,14 @@ def test_a_client_at_its_limit_is_refused_and_others_are_not() -> None:
     assert not limits.admit("192.0.2.1")
 
 
+def test_a_client_that_is_too_fast_is_refused_and_not_counted() -> None:
+    moments = iter([0.0] * 11 + [1.0])
+    limits = Limits(100, None, 1, lambda: next(moments))
+    assert [limits.admit("2001:db8::1") for _ in range(11)] == [True] * 10 + [False]
+    assert limits.open == 10
+    assert limits.admit("2001:db8::2"), "the same /64, a second later"
+
+
 def test_without_a_limit_one_client_may_have_them_all() -> None:
     limits = Limits(1000, None)
     assert all(limits.admit("192.0.2.1") for _ in range(1000))
