@@ -29,6 +29,23 @@ backend = "welcome"
   client_crl = "%s/crl.pem"
   backend = "told"
 """
+TWO_CIRCLES = """
+[[listeners]]
+name = "web"
+bind = ["127.0.0.1:{port}"]
+backend = "welcome"
+
+  [[listeners.routes]]
+  hosts = ["members.example.com"]
+  client_auth = "required"
+  client_ca = "DIRECTORY/ca.pem"
+
+  [[listeners.routes]]
+  hosts = ["others.example.com"]
+  client_auth = "required"
+  client_ca = "DIRECTORY/others.pem"
+"""
+SPELLINGS = ("members.example.com", "MEMBERS.example.COM", "members.example.com.")
 REFUSED = (ssl.SSLError, ConnectionError, BrokenPipeError)
 
 
@@ -64,7 +81,7 @@ def test_a_route_for_members_is_for_them_alone_until_one_is_revoked(tmp_path: Pa
         self_signed("*.example.com").write(snigate.certs)
         with snigate:
             as_alice, as_bob = showing(alice, tmp_path / "a", version), showing(bob, tmp_path / "b", version)
-            for spelling in ("members.example.com", "MEMBERS.example.COM"):
+            for spelling in SPELLINGS:
                 assert is_refused(snigate, showing(None, tmp_path, version), spelling)
             with connect(snigate.port, "open.example.com", using=showing(None, tmp_path, version)) as tls:
                 assert not see(tls).resumed
@@ -104,15 +121,49 @@ def test_a_session_made_elsewhere_does_not_get_past_the_demand(tmp_path: Path) -
                     while tls.recv(4096):
                         pass
                     session = tls.session
-                for _ in range(4):
-                    with pytest.raises(REFUSED):
-                        visit(snigate, using, session)
+                for spelling in SPELLINGS:
+                    for _ in range(4):
+                        with pytest.raises(REFUSED):
+                            visit(snigate, using, session, spelling)
             with opened(snigate.port, "open.example.com") as still:
                 still.send_close_notify()
 
 
-def visit(snigate: Snigate, using: ssl.SSLContext, session: ssl.SSLSession | None) -> None:
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_members_session_is_of_no_use_where_other_members_are_asked_for(
+    tmp_path: Path, version: ssl.TLSVersion
+) -> None:
+    clients, others = Authority.make("Clients"), Authority.make("Others")
+    for name, authority in (("ca", clients), ("others", others)):
+        put(tmp_path / f"{name}.pem", authority.pem)
+    text = TWO_CIRCLES.replace("DIRECTORY", str(tmp_path))
+    snigate = Snigate(tmp_path, text, name="open.example.com")
+    self_signed("*.example.com").write(snigate.certs)
+    with snigate:
+        using = showing(clients.issue(common_name="Alice", eku=("client",)), tmp_path / "a", version)
+        session = welcomed(snigate, using, "members.example.com", None)
+        assert welcomed(snigate, using, "members.example.com", session) is not None
+        for spelling in ("others.example.com", "Others.Example.com", "others.example.com."):
+            for _ in range(4):
+                with pytest.raises(REFUSED):
+                    visit(snigate, using, session, spelling)
+
+
+def welcomed(
+    snigate: Snigate, using: ssl.SSLContext, name: str, session: ssl.SSLSession | None
+) -> ssl.SSLSession | None:
+    """Be answered there; the session to come back with."""
+    with connect(snigate.port, name, using=using, session=session) as tls:
+        tls.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        assert tls.recv(12) == b"HTTP/1.1 200"
+        assert bool(tls.session_reused) == (session is not None)
+        return tls.session
+
+
+def visit(
+    snigate: Snigate, using: ssl.SSLContext, session: ssl.SSLSession | None, name: str = "members.example.com"
+) -> None:
     """Go where a certificate is demanded, with a session from elsewhere. Raises what the refusal is."""
-    with connect(snigate.port, "members.example.com", using=using, session=session) as tls:
+    with connect(snigate.port, name, using=using, session=session) as tls:
         if not tls.recv(1):
             raise ConnectionError
