@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run test lint format bench bench-charts packages clean help
+.PHONY: run test lint format bench bench-charts fuzz packages clean help
 
 run: $(VENV)/.run ## set up once, and serve https://127.0.0.1:8443 with a welcome page
 	$(BIN)/snigate serve
@@ -30,6 +30,13 @@ bench: $(VENV)/.bench ## compare with the peers in one run; CASES="download idle
 
 bench-charts: $(VENV)/.bench ## draw docs/benchmarks/results.json, which `make bench JSON=docs/benchmarks/results.json` writes
 	$(BIN)/python -m benchmarks --from $(or $(JSON),docs/benchmarks/results.json) --charts docs/benchmarks
+
+fuzz: $(VENV)/.dev ## follow coverage through what strangers send, SECONDS (600) for each of TARGETS
+	@$(BIN)/pip install --quiet --editable '.[fuzz]'
+	@for target in $(or $(TARGETS),client_hello proxy_header smtp imap pop3 sieve); do \
+	  echo "fuzzing $$target"; \
+	  $(BIN)/python -m tests.fuzz.guided $$target -max_total_time=$(or $(SECONDS),600) -max_len=4096 -verbosity=0 || exit 1; \
+	done
 
 packages: ## install the servers and tools that end-to-end tests talk to
 	@./tests/support/system-packages

@@ -201,7 +201,7 @@ def test_serve_with_a_broken_configuration_names_every_problem(place: Place) -> 
 
 
 def test_the_token_is_made_before_anything_listens(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    def stop_here(config: Config, workers: int, before: object) -> None:
+    def stop_here(config: Config, *_: object) -> None:
         assert (Path(config.server.state_directory) / "token").exists()
         raise BindError("far enough")
 
