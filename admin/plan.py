@@ -139,6 +139,7 @@ class Planner:
             sockets=(*keeper.keeps, *sockets.every, *sockets_of(bound)),
             listening=(*sockets.tcp, *sockets_of(bound)),
             drain=config.server.drain,
+            predrain=config.server.predrain or 0.0,
             retire=config.server.retire,
             watched=watched,
             on_serving=partial(logs.configure, config.log),

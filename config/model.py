@@ -98,6 +98,7 @@ class ServerConfig(Table):
     user: Text | None = None
     state_directory: AbsolutePath = Field(default_factory=lambda: Path.cwd() / "snigate-data")
     drain: Duration = 30.0
+    predrain: Duration | None = None
     retire: Duration = 24 * 3600.0
     max_connections: Count = 20000
     max_connections_per_client: Count | None = None

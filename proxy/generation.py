@@ -27,7 +27,7 @@ class PlanError(Exception):
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """What a generation is made of. `drain` and `retire` are seconds."""
+    """What a generation is made of. `drain`, `predrain` and `retire` are seconds."""
 
     keeper: ChildSpec
     control: ChildSpec
@@ -36,6 +36,7 @@ class Plan:
     listening: tuple[socket.socket, ...]  # those of them that begin to listen when the workers can accept
     drain: float
     retire: float
+    predrain: float = 0.0
     watched: Mapping[Path, Identity] = field(default_factory=dict)  # files, as they were before they were read
     on_serving: Callable[[], None] = lambda: None  # called once the generation serves
 

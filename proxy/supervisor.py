@@ -13,6 +13,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from enum import Enum
 
 from proxy.channel import Message
 from proxy.child import Child, State
@@ -26,6 +27,14 @@ log = logging.getLogger("snigate.supervisor")
 ONE_REQUEST = 1.0  # seconds within which several signals are one request to stop (a shell signals the whole group)
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP)
+
+
+class Stage(Enum):
+    """How far a stop is."""
+
+    SERVING = "serving"
+    LEAVING = "leaving"  # still accepting, while load balancers find readiness to fail
+    DRAINING = "draining"
 
 
 class Supervisor:
@@ -51,7 +60,8 @@ class Supervisor:
         self._succession = Succession(self._family, first, replan, patience, renewal)
         self._on_ready = on_ready
         self._signals, self._wakeup = socket.socketpair()
-        self._draining_since: float | None = None
+        self._stage = Stage.SERVING
+        self._since = 0.0  # monotonic seconds, when that stage began
         self._restarts = 0
         self._announced = False
         self._said_by_keeper: Message = {}
@@ -61,7 +71,7 @@ class Supervisor:
         """Supervise until every child has ended after a stop; returns the exit status."""
         self._take_signals()
         self._succession.begin()
-        while self._draining_since is None or any(child.pid for child in self._family):
+        while self._stage is not Stage.DRAINING or any(child.pid for child in self._family):
             self._tell_control()
             self._tell_manager()
             turned_at = time.monotonic()
@@ -74,7 +84,9 @@ class Supervisor:
                 self._family.forgive_silence(now)
             self._family.kill_overdue(now)
             self._family.kill_silent(now)
-            if self._draining_since is None:
+            if self._stage is Stage.LEAVING and now >= self._since + self._predrain:
+                self._drain(now)
+            if self._stage is not Stage.DRAINING:
                 self._succession.advance(now)
             elif not self._family.workers:
                 for child in self._family:
@@ -104,21 +116,33 @@ class Supervisor:
         for number in numbers:
             if number in (signal.SIGTERM, signal.SIGINT):
                 self._stop()
-            elif number == signal.SIGHUP and self._draining_since is None:
+            elif number == signal.SIGHUP and self._stage is not Stage.DRAINING:
                 self._succession.ask(Request("SIGHUP", reread=True))
 
     def _stop(self) -> None:
-        """Begin to drain; when told again, end at once."""
+        """Go on to the next stage; when told once more, end at once."""
         now = time.monotonic()
-        if self._draining_since is not None:
-            if now - self._draining_since > ONE_REQUEST:
-                log.warning("told to stop again: open connections are cut")
-                for worker in self._family.workers:  # by resets: to be killed would end them as if they were whole
-                    self._family.drain(worker, 0.0)
-            return
+        if self._stage is Stage.SERVING:
+            if not self._predrain:
+                self._drain(now)
+                return
+            log.info("leaving: connections are accepted for %g s more, while readiness fails", self._predrain)
+            self._stage, self._since = Stage.LEAVING, now
+        elif now - self._since > ONE_REQUEST and self._stage is Stage.LEAVING:
+            self._drain(now)
+        elif now - self._since > ONE_REQUEST:
+            log.warning("told to stop again: open connections are cut")
+            for worker in self._family.workers:  # by resets: to be killed would end them as if they were whole
+                self._family.drain(worker, 0.0)
+
+    @property
+    def _predrain(self) -> float:
+        return self._succession.serving.plan.predrain
+
+    def _drain(self, now: float) -> None:
         drain = self._succession.serving.plan.drain
         log.info("stopping: no new connections; open ones have %g s", drain)
-        self._draining_since = now
+        self._stage, self._since = Stage.DRAINING, now
         self._succession.stop()
         self._tell_control()
         for worker in self._family.workers:
@@ -129,7 +153,9 @@ class Supervisor:
         """Seconds until something is due without an event."""
         deadline = self._family.next_deadline()
         moments = [one for one in (deadline, self._manager.due()) if one is not None]
-        if self._draining_since is None:
+        if self._stage is Stage.LEAVING:
+            moments.append(self._since + self._predrain)
+        if self._stage is not Stage.DRAINING:
             moments.append(self._succession.due())
         return max(0.0, min(moments) - time.monotonic()) if moments else GRACE
 
@@ -138,7 +164,7 @@ class Supervisor:
         if "reload" in message and child.spec.role == "control":
             request = Request("snigate reload", reread=True, asker=child, number=int(message["reload"]))
             self._succession.ask(request)
-            if self._draining_since is not None:
+            if self._stage is Stage.DRAINING:
                 self._succession.stop()
         elif message.get("alive"):
             child.alive_at = time.monotonic()
@@ -163,7 +189,7 @@ class Supervisor:
             told_to_end = child.state is State.ENDING
             child.ended()
             how = f"was killed by signal {-code}" if code < 0 else f"ended with status {code}"
-            if told_to_end or self._draining_since is not None:
+            if told_to_end or self._stage is Stage.DRAINING:
                 log.debug("%s of generation %d %s", child.name, child.generation, how)
                 self._family.forget(child)
             elif self._succession.died(child, how, time.monotonic()) and child.spec.role == "worker":
@@ -172,8 +198,10 @@ class Supervisor:
     def _tell_manager(self) -> None:
         """Let systemd know, and that this loop turns."""
         workers = sum(worker.state is State.READY for worker in self._family.workers)
-        if self._draining_since is not None:
+        if self._stage is Stage.DRAINING:
             self._manager.tell("stopping", "open connections are waited for")
+        elif self._stage is Stage.LEAVING:
+            self._manager.tell("stopping", "readiness fails, and connections are still accepted")
         elif not self._announced:
             self._manager.tell("starting", "the first worker is waited for")
         elif self._succession.is_rolling:
@@ -186,7 +214,7 @@ class Supervisor:
         """Let control know how the processes are, when that has changed. Who is busy hears of it later."""
         children = sorted(self._family, key=lambda one: (one.spec.role == "worker", one.number))
         seen = (
-            self._draining_since is not None,
+            self._stage,
             self._restarts,
             self._succession.serving.number,
             tuple(self._succession.reloads.items()),
@@ -203,7 +231,7 @@ class Supervisor:
 
     def _message(self, children: list[Child]) -> Message:
         return {
-            "draining": self._draining_since is not None,
+            "draining": self._stage is not Stage.SERVING,
             "worker_restarts": self._restarts,
             "generation": self._succession.serving.number,
             "reloads": self._succession.reloads,

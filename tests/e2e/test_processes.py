@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,37 @@ def test_sigterm_fails_readiness_lets_connections_finish_and_ends_with_status_0(
             assert echoed(tls, b"x" * 100_000) == b"x" * 100_000
             tls.unwrap()
         assert snigate.process.wait(20) == 0
+
+
+def test_before_it_drains_readiness_fails_for_a_while_and_connections_are_accepted(tmp_path: Path) -> None:
+    with EchoServer() as backend:
+        site = Snigate(tmp_path, echoing(backend))
+        site.file.write_text(site.file.read_text().replace('drain = "3s"', 'drain = "3s"\npredrain = "1h"'))
+        with site:
+            assert site.process is not None
+            site.process.send_signal(signal.SIGTERM)
+            wait_for(lambda: site.get("/readyz", token=False)[0] == 503, "readiness fails")
+            with connect(site.port) as tls:
+                assert echoed(tls, b"still") == b"still"
+                os.kill(site.workers()[0].pid, signal.SIGKILL)
+                site.reload()
+                wait_for(lambda: site.api("/api/v1/status")["generation"] == 2, "it may be reloaded even now")
+            with connect(site.port) as tls:
+                assert echoed(tls, b"and still") == b"and still"
+                time.sleep(1.1)  # several signals within a second are one
+                site.process.send_signal(signal.SIGTERM)
+                wait_for(lambda: "stopping: no new connections" in site.log, "a second signal ends the wait")
+                tls.unwrap()
+            assert site.process.wait(20) == 0
+
+
+def test_after_its_time_it_drains_by_itself(tmp_path: Path) -> None:
+    site = Snigate(tmp_path, WELCOME)
+    site.file.write_text(site.file.read_text().replace('drain = "3s"', 'drain = "3s"\npredrain = "500ms"'))
+    with site:
+        assert site.stop() == 0
+        assert "leaving: connections are accepted for 0.5 s more, while readiness fails" in site.log
+        assert "stopping: no new connections" in site.log
 
 
 def test_when_the_supervisor_is_killed_all_end_and_a_restart_finds_the_ports_free(tmp_path: Path) -> None:
