@@ -63,7 +63,7 @@ def test_who_has_other_work_leaves_the_rest_to_the_others() -> None:
         by_whom.append(results[0][1])
         while str(HERE) in by_whom and os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
             time.sleep(0.01)  # until a child has found nothing left to take
-    assert by_whom.count(str(HERE)) == 1
+    assert by_whom.count(str(HERE)) <= 1
 
 
 def test_there_are_never_more_batches_than_their_queue_has_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
