@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -41,6 +42,9 @@ from admin.view import READY, View
 from certstore.names import InvalidName
 
 _json = msgspec.json.Encoder()
+
+
+LINK_USED = "link-used"  # in the metrics directory, which is emptied at each start and belongs to who control runs as
 
 
 class Endpoints:
@@ -104,11 +108,21 @@ class Endpoints:
         return Response(openapi.DOCUMENT, media_type="application/json")
 
 
+def _is_first(mark: Path) -> bool:
+    """Whether nobody has left this mark yet, in any process since the start; it is left now."""
+    try:
+        mark.touch(mode=0o600, exist_ok=False)
+    except OSError:
+        return False
+    return True
+
+
 def admin_app(view: View, metrics_directory: Path, names: frozenset[str], token: str, where: str) -> ASGIApp:
     """For admin.listen, console included. `names`: hosts that may be asked for; `where`: says where the token is."""
     changes = Changes(view)
-    code = link_code(token, view.started_at) if view.clock() - view.started_at < CODE_LIFE else ""
-    console = Console(view, changes, Sessions(token, code), metrics_directory)
+    code_life = CODE_LIFE - max(0.0, view.clock() - view.started_at)
+    code, spend = link_code(token, view.started_at), partial(_is_first, metrics_directory / LINK_USED)
+    console = Console(view, changes, Sessions(token, code, code_life=code_life, spend=spend), metrics_directory)
     more = (*console.routes, *ChangeEndpoints(changes, _by_token).routes)
     return Guard(_full(Endpoints(view, metrics_directory), *more), names, token, where, changes=True)
 

@@ -6,24 +6,25 @@ import ipaddress
 import struct
 from pathlib import Path
 
+UNKNOWN = "unknown"
+_OPEN = ("01", "08")  # ESTABLISHED, CLOSE_WAIT: later the kernel no longer knows whose it is
 _TABLES = ("/proc/net/tcp", "/proc/net/tcp6")
 
 
 def owner_of(client: tuple[str, int], server: tuple[str, int]) -> str:
-    """ "uid N" of whoever has the client's socket; the client's address where that is on another machine.
+    """ "uid N" of whoever has the client's socket on this machine; the client's address where that is on another.
 
-    "unknown" where the kernel knows of no such connection, which never equals one that is known.
+    UNKNOWN where it must be on this one, and the kernel knows of no such connection.
     """
     address = ipaddress.ip_address(client[0].partition("%")[0])
-    if not address.is_loopback and not (isinstance(address, ipaddress.IPv6Address) and _is_mapped_loopback(address)):
-        return client[0]
     wanted = {_hexadecimal(*client), _mapped(*client)}, {_hexadecimal(*server), _mapped(*server)}
     for table in _TABLES:
         for line in _lines(table):
             fields = line.split()
-            if len(fields) > 7 and fields[1] in wanted[0] and fields[2] in wanted[1]:
+            if len(fields) > 7 and fields[3] in _OPEN and fields[1] in wanted[0] and fields[2] in wanted[1]:
                 return f"uid {fields[7]}"
-    return "unknown"
+    is_here = address.is_loopback or (isinstance(address, ipaddress.IPv6Address) and _is_mapped_loopback(address))
+    return UNKNOWN if is_here else client[0]
 
 
 def _lines(table: str) -> list[str]:

@@ -8,6 +8,7 @@ are found at once, and leave nothing behind.
 from __future__ import annotations
 
 import contextlib
+import logging
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -46,6 +47,8 @@ from proxy.sockets import (
     sockets_of,
 )
 from proxy.worker import Generation
+
+log = logging.getLogger("snigate.serve")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -142,7 +145,7 @@ class Planner:
             predrain=config.server.predrain or 0.0,
             retire=config.server.retire,
             watched=watched,
-            on_serving=partial(logs.configure, config.log),
+            on_serving=partial(_on_serving, config, self._inherited),
             surroundings=surroundings,
             bound=bound,
         )
@@ -191,6 +194,26 @@ class Planner:
             metrics=bind("metrics.listen", config.metrics.listen) if config.metrics is not None else None,
             local=old.local if old is not None else fresh(bind_unix(self._state.control_socket, self._user)),
         )
+
+
+def warn_of(inherited: Inherited, config: Config) -> None:
+    """Tell the operator of what systemd handed over and nobody uses."""
+    for address in inherited.left(one for listener in config.listeners for one in listener.bind):
+        log.warning(
+            "systemd holds a socket at %s, where no listener is: who connects there waits in vain; "
+            "take it out of the .socket unit, or give it a listener",
+            address,
+        )
+    if inherited.strange:
+        log.warning(
+            "systemd handed over %d descriptors that are no TCP sockets; snigate has no use for them", inherited.strange
+        )
+
+
+def _on_serving(config: Config, inherited: Inherited | None) -> None:
+    logs.configure(config.log)
+    if inherited is not None:
+        warn_of(inherited, config)
 
 
 class _Problems:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import logging
 import resource
 import time
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from functools import partial
 
 from admin.console.sessions import link_code
 from admin.panel import Ready
-from admin.plan import Planner, ServerPlan
+from admin.plan import Planner, ServerPlan, warn_of
 from admin.state import StateDirectory
 from config.model import Config
 from proxy.channel import Message
@@ -20,8 +19,6 @@ from proxy.metrics import empty_directory, remove_gauges
 from proxy.privileges import user_to_become
 from proxy.service_manager import ServiceManager
 from proxy.supervisor import Supervisor
-
-log = logging.getLogger("snigate.serve")
 
 
 def serve(config: Config, on_ready: Callable[[Ready], None], reread: Callable[[], Config]) -> int:
@@ -38,7 +35,7 @@ def serve(config: Config, on_ready: Callable[[Ready], None], reread: Callable[[]
         state.let_through(user)
         user.own(metrics_directory)
     inherited = Inherited()
-    _warn_of(inherited, config)
+    warn_of(inherited, config)
     planner = Planner(state, user, metrics_directory, reread, started_at, inherited)
     plan = planner.plan(config)
     _raise_file_limit()
@@ -66,20 +63,6 @@ def _ready(plan: ServerPlan, found: Message) -> Ready:
         uncovered=found["uncovered"],
         code=link_code(plan.surroundings.token, plan.surroundings.started_at),
     )
-
-
-def _warn_of(inherited: Inherited, config: Config) -> None:
-    """Tell the operator of what systemd handed over and nobody uses."""
-    for address in inherited.left(one for listener in config.listeners for one in listener.bind):
-        log.warning(
-            "systemd holds a socket at %s, where no listener is: who connects there waits in vain; "
-            "take it out of the .socket unit, or give it a listener",
-            address,
-        )
-    if inherited.strange:
-        log.warning(
-            "systemd handed over %d descriptors that are no TCP sockets; snigate has no use for them", inherited.strange
-        )
 
 
 def _raise_file_limit() -> None:

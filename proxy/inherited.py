@@ -10,13 +10,13 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator, MutableMapping
+from pathlib import Path
 
 from config.addresses import TcpAddress
 
 FIRST = 3  # descriptor, SD_LISTEN_FDS_START
 MOST = 1024
 _NAMES = ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "LISTEN_PIDFDID")
-_EVERY = ("::", "0.0.0.0")  # noqa: S104 - compared, not bound
 
 
 class Inherited:
@@ -62,12 +62,19 @@ class Inherited:
             yield sock
 
 
+def _is_every(sock: socket.socket, host: str) -> bool:
+    """Whether it takes both families; where the machine has but one, whether it takes that."""
+    if sock.family == socket.AF_INET6:
+        return host == "::" and not sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+    return host == "0.0.0.0" and not Path("/proc/net/if_inet6").exists()  # noqa: S104 - compared, not bound
+
+
 def _is_at(address: TcpAddress, sock: socket.socket) -> bool:
     host, port = sock.getsockname()[:2]
     if address.port != port:
         return False
     if address.host is None:
-        return str(host) in _EVERY
+        return _is_every(sock, str(host))
     try:
         targets = socket.getaddrinfo(address.host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except socket.gaierror:

@@ -20,7 +20,8 @@ class Rate:
 
     def allows(self, client: str, now: float) -> bool:
         """Whether this client may begin another connection; if so, it is counted. `now`: seconds that never go back."""
-        saved, at = self._saved.get(client, (self._most, now))
+        new = self._most if len(self._saved) < MOST else 1.0  # where there are so many, nobody comes with much
+        saved, at = self._saved.get(client, (new, now))
         saved = min(self._most, saved + (now - at) * self._per_second)
         allowed = saved >= 1 or math.isclose(saved, 1)
         self._saved[client] = (saved - 1 if allowed else saved, now)

@@ -38,20 +38,20 @@ def insist_on_new(output: Path | None) -> None:
     """End the command where a file could not be written, before anything is done for it."""
     if output is None:
         return
-    if output.is_symlink() or output.is_file():
+    if (output.is_symlink() or output.exists()) and not output.is_char_device():
         fail(f"{output} is there already; move it away, or say another")
     if not output.absolute().parent.is_dir():
         fail(f"{output} cannot be written, since {output.absolute().parent} is no directory; make it")
 
 
 def hand_out(data: bytes, output: Path | None) -> None:
-    """To standard output, or to a file, which must not be there yet; to what is no plain file as it is."""
+    """To standard output, or to a file, which must not be there yet; to a device as it is."""
     if output is None:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
         return
     try:
-        if output.exists() and not output.is_file():
+        if output.is_char_device():
             output.write_bytes(data)
             return
         write_private_file(output.absolute(), data)

@@ -15,7 +15,7 @@ from admin import answers
 from admin.audit import Actor
 from admin.console.sessions import Session, Sessions
 from admin.console.timeline import kind
-from admin.peer import owner_of
+from admin.peer import UNKNOWN, owner_of
 from admin.refusal import NotFound, Refused
 from admin.text import plain
 from admin.version import version
@@ -48,7 +48,8 @@ class Frame:
 
     async def session(self, request: Request) -> Session | None:
         """Whose request it is."""
-        return self._sessions.get(request.cookies.get(COOKIE), await who(request))
+        cookie = request.cookies.get(COOKIE)
+        return self._sessions.get(cookie, await who(request)) if self._sessions.knows(cookie) else None
 
     def signed_in(self, page: Page) -> Callable[[Request], Awaitable[Response]]:
         """The page for those who have signed in; others are sent to where they can."""
@@ -185,7 +186,7 @@ async def who(request: Request) -> str:
     """At the other end: a user of this machine, or another machine; see admin.peer."""
     client, server = request.client, request.scope.get("server")
     if client is None or not server:
-        return "unknown"
+        return UNKNOWN
     return await asyncio.to_thread(owner_of, (client.host, client.port), (server[0], server[1] or 0))
 
 

@@ -113,14 +113,16 @@ class Console:
         except (TimeoutError, ClientDisconnect):
             return None
         fields = parse_qs(data[:MAX_TOKEN].decode("ascii", "replace"))
-        cookie = self._sessions.sign_in(fields.get("token", [""])[0], await who(request))
+        token = fields.get("token", [""])[0]
+        cookie = self._sessions.sign_in(token, await who(request)) if self._sessions.accepts(token) else None
         if cookie is None:
             await asyncio.sleep(PAUSE)
         return cookie
 
     async def sign_out(self, request: Request) -> Response:
         """End the session."""
-        self._sessions.sign_out(request.cookies.get(COOKIE))
+        if await self._frame.session(request) is not None:
+            self._sessions.sign_out(request.cookies.get(COOKIE))
         answer = send_on("/sign-in")
         answer.delete_cookie(COOKIE, httponly=True, samesite="strict", path="/")
         return answer

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from admin.answers import Done
+from admin.peer import UNKNOWN
 
 IDLE, LONGEST = 3600.0, 12 * 3600.0  # seconds
 MOST = 64  # sessions; the one that was idle for longest makes room
@@ -39,18 +40,35 @@ class Session:
 class Sessions:
     """All of them. `clock`: seconds that never go back; `code`: what the link has, good once and not for long."""
 
-    def __init__(self, token: str, code: str = "", clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        token: str,
+        code: str = "",
+        clock: Callable[[], float] = time.monotonic,
+        code_life: float = CODE_LIFE,
+        spend: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """`code_life`: seconds that the code still has; `spend`: says, once for all processes, that it may be used."""
         self._token = token
         self._code = code
         self._clock = clock
-        self._code_until = clock() + CODE_LIFE
+        self._code_until = clock() + code_life
+        self._spend = spend
         self._sessions: dict[str, Session] = {}
 
+    def accepts(self, token: str) -> bool:
+        """Whether somebody would be let in by that."""
+        return _same(token.strip(), self._token) or self._is_code(token.strip())
+
     def sign_in(self, token: str, owner: str) -> str | None:
-        """A new session's cookie; None for a wrong token."""
+        """A new session's cookie; None for a wrong token, or when it is not known who is to have it."""
         now, token = self._clock(), token.strip()
-        if self._code and now < self._code_until and _same(token, self._code):
+        if owner == UNKNOWN:
+            return None
+        if self._is_code(token):
             self._code = ""
+            if not self._spend():
+                return None
         elif not _same(token, self._token):
             return None
         if len(self._sessions) >= MOST:
@@ -59,13 +77,20 @@ class Sessions:
         self._sessions[_name(cookie)] = Session(now, now, owner)
         return cookie
 
+    def _is_code(self, token: str) -> bool:
+        return bool(self._code) and self._clock() < self._code_until and _same(token, self._code)
+
+    def knows(self, cookie: str | None) -> bool:
+        """Whether there is such a session, whoever's."""
+        return bool(cookie) and _name(cookie or "") in self._sessions
+
     def get(self, cookie: str | None, owner: str) -> Session | None:
         """The session of a cookie, while it lasts, for its owner."""
         if not cookie:
             return None
         name, now = _name(cookie), self._clock()
         session = self._sessions.get(name)
-        if session is None or session.owner != owner:
+        if session is None or owner == UNKNOWN or session.owner != owner:
             return None
         if now - session.seen > IDLE or now - session.began > LONGEST:
             del self._sessions[name]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from admin.console.sessions import CODE_LIFE, IDLE, LONGEST, MOST, Sessions, link_code
+from admin.peer import UNKNOWN
 
 TOKEN, CODE, OWNER = "the-token-of-this-test", link_code("the-token-of-this-test", 1.5), "uid 1000"
 
@@ -83,3 +84,22 @@ def test_what_is_remembered_is_bounded() -> None:
         cookies.append(signed_in(one))
     assert one.get(cookies[0], OWNER) is None
     assert one.get(cookies[1], OWNER) is not None
+
+
+def test_the_code_is_good_in_one_process_alone() -> None:
+    left = [True]
+
+    def spend() -> bool:
+        return bool(left) and left.pop()
+
+    assert Sessions(TOKEN, CODE, spend=spend).sign_in(CODE, OWNER) is not None
+    assert Sessions(TOKEN, CODE, spend=spend).sign_in(CODE, OWNER) is None
+    assert not Sessions(TOKEN, CODE, code_life=-1).accepts(CODE)
+
+
+def test_who_is_not_known_has_no_session() -> None:
+    one = Sessions(TOKEN, CODE)
+    assert one.sign_in(TOKEN, UNKNOWN) is None
+    cookie = signed_in(one)
+    assert one.knows(cookie)
+    assert one.get(cookie, UNKNOWN) is None

@@ -115,13 +115,16 @@ def test_what_a_killed_writer_left_aside_is_swept_up_at_the_next_start(tmp_path:
     certs = tmp_path / "state" / "certs"
     certs.mkdir(mode=0o700, parents=True)
     (tmp_path / "state").chmod(0o700)
-    old, new, others = certs / ".a.pem.0123abcd", certs / ".b.pem.0123abcd", certs / ".hidden"
-    for path in (old, new, others):
+    old, new = (certs / f".{name}.pem.snigate-0123456789abcdef" for name in "ab")
+    others = [certs / name for name in (".hidden", ".key.pem.20250101", ".key.pem.0123abcd")]
+    for path in (old, new, *others):
         path.write_text("x")
-    for path in (old, others):
+    directory = certs / ".c.pem.snigate-0123456789abcdef"
+    directory.mkdir()
+    for path in (old, directory, *others):
         os.utime(path, (0, 0))
     StateDirectory(tmp_path / "state")
-    assert [path.exists() for path in (old, new, others)] == [False, True, True]
+    assert [path.exists() for path in (old, new, directory, *others)] == [False, *[True] * 5]
 
 
 def test_a_link_in_the_place_of_the_lock_is_not_followed(tmp_path: Path) -> None:

@@ -99,6 +99,7 @@ def test_it_is_kept_over_reloads_and_while_no_listener_wants_it(tmp_path: Path) 
             site.file.write_text(changed)
             status, said = site.reload()
             assert status == 0, said
+        assert f"systemd holds a socket at 127.0.0.1:{site.port}, where no listener is" in site.log
         with Visits(site.port) as visits:
             wait_for(lambda: visits.done > 20, "visits go on")
         assert visits.failures == []
