@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -59,11 +60,23 @@ def test_results_come_with_their_items_from_several_processes(count: int) -> Non
 
 def test_who_has_other_work_leaves_the_rest_to_the_others() -> None:
     by_whom = []
-    for _, results in spread(items(12 * BATCH), with_process, lambda done: json.dumps(done).encode(), json.loads):
+    begun, begins = os.pipe()
+
+    def after_us(share: Sequence[str]) -> list[list[str]]:
+        """As with_process; the others begin no sooner than this process has, which has so taken a batch."""
+        if os.getpid() == HERE:
+            os.write(begins, b"x")
+        else:
+            select.select([begun], [], [], 20)
+        return with_process(share)
+
+    for _, results in spread(items(12 * BATCH), after_us, lambda done: json.dumps(done).encode(), json.loads):
         by_whom.append(results[0][1])
         while str(HERE) in by_whom and os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
             time.sleep(0.01)  # until a child has found nothing left to take
-    assert by_whom.count(str(HERE)) <= 1
+    assert by_whom.count(str(HERE)) == 1
+    os.close(begun)
+    os.close(begins)
 
 
 def test_there_are_never_more_batches_than_their_queue_has_room_for(monkeypatch: pytest.MonkeyPatch) -> None:

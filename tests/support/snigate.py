@@ -90,12 +90,20 @@ class Snigate:
         wait_for(lambda: self.metric("snigate_connections_active") == 0, "no connection is open")
         most = max(self._open_files.values(), default=0)
         wait_for(
-            lambda: all(one.open_files <= most for one in self.workers()),  # one that is just ready may open some yet
+            lambda: all(one.open_files <= self._open_files.get(one.pid, most) for one in self.workers()),
             f"the workers' open files are back at {self._open_files}",
         )
 
     def expect_new_workers(self) -> None:
-        """Workers were killed: from now on, what those that follow have open is the measure."""
+        """Workers were killed: from now on, what those that follow have open is the measure, once it stays the same."""
+        self._measure()
+        before: dict[int, int] = {}
+        while before != self._open_files:
+            before = self._open_files
+            time.sleep(0.3)
+            self._measure()
+
+    def _measure(self) -> None:
         wait_for(self._is_complete, "every worker accepts, and no connection is open")
         self._open_files = {one.pid: one.open_files for one in self.workers()}
 
@@ -105,7 +113,7 @@ class Snigate:
         self.process = self.launch()
         wait_for(self._accepts, "snigate accepts")
         self.ready_after = time.monotonic() - started
-        self.expect_new_workers()
+        self._measure()
 
     def launch(self) -> subprocess.Popen[bytes]:
         """A new process."""
