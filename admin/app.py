@@ -16,7 +16,6 @@ import msgspec
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -39,6 +38,7 @@ from admin.reloads import Reloads
 from admin.state import RELOAD
 from admin.text import plain
 from admin.view import READY, View
+from admin.worker_files import WorkerFiles
 from certstore.names import InvalidName
 
 _json = msgspec.json.Encoder()
@@ -197,5 +197,5 @@ class _Collected(Collector):
 def _exposition(own: Collector, metrics_directory: Path) -> bytes:
     registry = CollectorRegistry(auto_describe=False)
     registry.register(own)
-    MultiProcessCollector(registry, path=str(metrics_directory))  # type: ignore[no-untyped-call]
+    registry.register(WorkerFiles(metrics_directory))
     return generate_latest(registry)

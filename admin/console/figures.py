@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.multiprocess import MultiProcessCollector
+
+from admin.worker_files import WorkerFiles
 
 
 class ServerFigures(NamedTuple):
@@ -30,7 +31,7 @@ class Figures(NamedTuple):
 def figures(directory: Path) -> Figures:
     """Read them from the workers' files."""
     registry = CollectorRegistry(auto_describe=False)
-    MultiProcessCollector(registry, path=str(directory))  # type: ignore[no-untyped-call]
+    registry.register(WorkerFiles(directory))
     failures: Counter[str] = Counter()
     outcomes: Counter[str] = Counter()
     active: Counter[str] = Counter()

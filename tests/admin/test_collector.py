@@ -129,3 +129,11 @@ def test_a_scrape_is_well_formed_whatever_files_are_called(place: Place, make_vi
     text = ask(local_app(make_view(), empty_directory(place.path)), "/metrics").text
     families = {family.name for family in text_string_to_metric_families(text)}
     assert {"snigate_certificates", "snigate_build_info", "snigate_workers"} <= families
+
+
+def test_a_scrape_while_a_worker_begins_its_files_is_answered(place: Place, make_view: MakeView) -> None:
+    directory = empty_directory(place.path)
+    (directory / "counter_0.db").touch()
+    answer = ask(local_app(make_view(), directory), "/metrics")
+    assert answer.status_code == 200
+    assert "snigate_workers" in answer.text
