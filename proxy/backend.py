@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from socket import SocketType
 from typing import NamedTuple, Protocol
 
 from certstore.ranking import Level
+from proxy.bare_socket import dressed
 from proxy.layer import PLAIN_TEXT, Layer
 from proxy.poller import Loop
 from proxy.starttls.conversation import TurnedAway
@@ -59,7 +61,7 @@ class Connected:
 
     def __init__(
         self,
-        sock: socket.socket,
+        sock: SocketType,
         engine: TlsEngine | None,
         server: str,
         first: bytes,
@@ -77,6 +79,11 @@ class Connected:
     def layer(self) -> Layer:
         """What is spoken on the socket."""
         return self.engine or PLAIN_TEXT
+
+    def dress(self) -> socket.socket:
+        """The socket, from now on one that asyncio takes."""
+        self.socket = made = dressed(self.socket)
+        return made
 
     def release(self) -> None:
         """The connection has ended."""

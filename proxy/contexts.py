@@ -117,6 +117,10 @@ def _apply(policy: Policy, context: SSL.Context) -> None:
     context.set_tls13_ciphersuites(CIPHERSUITES.encode())
     if _lib.SSL_CTX_set1_curves_list(context._context, profile.groups.encode()) != 1:
         raise ContextError(f"this OpenSSL does not know the groups of profile {policy.profile!r}: {profile.groups}")
+    if _lib.SSL_CTX_set1_sigalgs_list(context._context, profile.signatures.encode()) != 1:
+        raise ContextError(
+            f"this OpenSSL does not know the signatures of profile {policy.profile!r}: {profile.signatures}"
+        )
     context.set_options(
         SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION | SSL.OP_CIPHER_SERVER_PREFERENCE | _OP_PRIORITIZE_CHACHA
     )

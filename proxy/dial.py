@@ -21,9 +21,11 @@ import os
 import socket
 from collections.abc import Callable
 from enum import Enum
+from socket import SocketType
 
 from proxy.backend import Connected, Taker
 from proxy.backend_tls import ServerTls
+from proxy.bare_socket import stream
 from proxy.poller import Loop
 from proxy.securing import Securing
 from proxy.server import Server, ServerAddress
@@ -99,7 +101,7 @@ class ServerDial:
         self._deadline = 0.0
         self._tried: tuple[ServerAddress, ...] = ()
         self._address: ServerAddress | None = None
-        self._socket: socket.socket | None = None
+        self._socket: SocketType | None = None
         self._step: Securing | Talk | None = None
         self._timer: asyncio.Handle | None = None
         self.state = State.CONNECTING
@@ -128,7 +130,7 @@ class ServerDial:
             return
         family = address.target[0]
         try:
-            self._socket = sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+            self._socket = sock = stream(family)
             if family != socket.AF_UNIX:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except OSError as error:
@@ -136,7 +138,7 @@ class ServerDial:
             return
         self._connect(sock, address)
 
-    def _connect(self, sock: socket.socket, address: ServerAddress) -> None:
+    def _connect(self, sock: SocketType, address: ServerAddress) -> None:
         if sock is not self._socket:  # given up since
             return
         code = sock.connect_ex(address.target[1])
@@ -170,7 +172,7 @@ class ServerDial:
             self._loop.remove_writer(sock.fileno())
             self._made(sock)
 
-    def _made(self, sock: socket.socket) -> None:
+    def _made(self, sock: SocketType) -> None:
         """The connection is made; TLS may be next."""
         if self._timer is not None:
             self._stop_timer()
@@ -236,7 +238,7 @@ class ServerDial:
         self._reached(sock, engine, first, address, heard)
 
     def _reached(
-        self, sock: socket.socket, engine: TlsEngine | None, first: bytes, address: ServerAddress, heard: Heard
+        self, sock: SocketType, engine: TlsEngine | None, first: bytes, address: ServerAddress, heard: Heard
     ) -> None:
         self._taker.reached(Connected(sock, engine, self._server.name, first, address, heard=heard))
 

@@ -126,7 +126,7 @@ class _Exchange:
     """Bytes of the stream to and from a connected server."""
 
     def __init__(self, connected: Connected) -> None:
-        self._socket = connected.socket
+        self._socket = connected.dress()
         self._layer = connected.layer
         self._loop = asyncio.get_running_loop()
 

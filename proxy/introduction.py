@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import socket
+from socket import SocketType
 
 from proxy.account import Account
 from proxy.backend import Endpoint
@@ -13,7 +13,7 @@ from proxy.throttle import Throttle
 log = logging.getLogger("snigate.session")
 
 
-def local_address(sock: socket.socket) -> Endpoint:
+def local_address(sock: SocketType) -> Endpoint:
     """This end of a TCP connection, an IPv4 address on a socket for both families as such."""
     host, port = sock.getsockname()[:2]
     return host.removeprefix("::ffff:"), port

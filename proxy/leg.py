@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
+from socket import SocketType
 
 from proxy.hub import Hub
 from proxy.layer import Buffer
@@ -32,14 +33,14 @@ def shared_buffer() -> memoryview:
     return memoryview(bytearray(READ_SIZE))
 
 
-def reset(sock: socket.socket) -> None:
+def reset(sock: SocketType) -> None:
     """Close a socket so that its peer sees a reset, not an end."""
     with contextlib.suppress(OSError):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
     sock.close()
 
 
-def close_softly(sock: socket.socket) -> None:
+def close_softly(sock: SocketType) -> None:
     """Close so that what was sent last (an alert) arrives: bytes left unread would turn the close into a reset."""
     try:
         sock.shutdown(socket.SHUT_WR)
@@ -51,7 +52,7 @@ def close_softly(sock: socket.socket) -> None:
     sock.close()
 
 
-def has_ended(sock: socket.socket) -> bool:
+def has_ended(sock: SocketType) -> bool:
     """Whether a TCP peer has sent its FIN or a reset, read or not."""
     return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] in (_CLOSE, _CLOSE_WAIT)
 
@@ -67,7 +68,7 @@ class Leg(Outlet):
         self,
         hub: Hub,
         loop: Loop,
-        sock: socket.socket,
+        sock: SocketType,
         engine: TlsEngine | None,
         buffer: memoryview,
     ) -> None:
@@ -223,6 +224,13 @@ class Leg(Outlet):
                 self.end()
             else:  # only close_notify is an end
                 self._hub.heard_truncation(self)
+
+    def _send_fin(self) -> None:
+        """Where both peers have ended, that is the relay's end, and closing the socket sends FIN as well."""
+        if self.reading or not self.other.told:
+            super()._send_fin()
+        else:
+            self.stage = OutletStage.FINISHED
 
     def _blocked(self) -> None:
         """The socket did not take all that it was given."""

@@ -8,6 +8,7 @@ import logging
 import os
 import socket
 
+from proxy.bare_socket import accept
 from proxy.entrance import Enter
 from proxy.limits import Limits
 from proxy.poller import Loop
@@ -28,6 +29,7 @@ class Listener:
         self._loop = loop
         self._name = name
         self._socket = sock
+        self._family = int(sock.family)
         self._limits = limits
         self._enter = enter
         self._resume: asyncio.TimerHandle | None = None
@@ -62,7 +64,7 @@ class Listener:
     def _accept(self) -> bool:
         """Accept one connection; False when there is none now, or none can be taken."""
         try:
-            sock, address = self._socket.accept()
+            sock, address = accept(self._socket, self._family)
         except (BlockingIOError, InterruptedError):
             return False
         except ConnectionAbortedError:
@@ -75,7 +77,6 @@ class Listener:
                 log.error("listener %s: accept failed: %s", self._name, error)
             return False
         self._short = False
-        sock.setblocking(False)
         self._enter(sock, (address[0].removeprefix("::ffff:"), address[1]))
         return True
 

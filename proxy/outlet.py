@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 from abc import ABC, abstractmethod
 from enum import Enum
+from socket import SocketType
 
 from proxy.layer import Buffer
 from proxy.pipe import Pipe
@@ -28,7 +29,7 @@ class Outlet(ABC):
 
     __slots__ = ("_held", "_loop", "fd", "sent", "socket", "stage")
 
-    def __init__(self, loop: Loop, sock: socket.socket) -> None:
+    def __init__(self, loop: Loop, sock: SocketType) -> None:
         self._loop = loop
         self._held: memoryview | Pipe | None = None
         self.socket = sock

@@ -5,8 +5,8 @@ A connection tries each server once at most, and none of its client's bytes befo
 
 from __future__ import annotations
 
-import socket
 from functools import partial
+from socket import SocketType
 
 from config.model import BackendConfig
 from proxy import backend_header
@@ -121,7 +121,7 @@ class PoolDial(ServerDial):
         super().cancel()
 
     def _reached(
-        self, sock: socket.socket, engine: TlsEngine | None, first: bytes, address: ServerAddress, heard: Heard
+        self, sock: SocketType, engine: TlsEngine | None, first: bytes, address: ServerAddress, heard: Heard
     ) -> None:
         server = self._server
         server.reached()

@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
+from socket import SocketType
 from typing import NamedTuple
 
 import h11
@@ -29,6 +30,7 @@ from proxy.access_log import AccessLog
 from proxy.account import Account
 from proxy.acme_backend import AcmeBackend
 from proxy.backend import Connected, Endpoint
+from proxy.bare_socket import dressed
 from proxy.errors import Outcome
 from proxy.introduction import complain, local_address
 from proxy.leg import reset
@@ -103,13 +105,13 @@ class Redirect:
     def __init__(
         self,
         service: RedirectService,
-        sock: socket.socket,
+        sock: SocketType,
         client: Endpoint,
         introduction: ProxyHeaderReader | None = None,
     ) -> None:
         """With `introduction`, a PROXY header comes first, and the client is not counted in the limits yet."""
         self._service = service
-        self._socket = sock
+        self._socket = dressed(sock)
         self._introduction = introduction
         self._counted_for = client[0] if introduction is None else None
         self._destination: Endpoint | None = None
@@ -244,8 +246,8 @@ class Redirect:
             return Answer(Outcome.BACKEND_UNREACHABLE, 502, (_TEXT,), sentence, str(error))
         account.connect, account.server = loop.time() - began, connected.server
         try:
-            with connected.socket:
-                await self._ask(connected, f"{head}User-Agent: snigate\r\nConnection: close\r\n\r\n".encode())
+            with connected.dress() as server:
+                await self._ask(connected, server, f"{head}User-Agent: snigate\r\nConnection: close\r\n\r\n".encode())
         except _ClientGone:
             raise Refused(Outcome.RESET_BY_CLIENT) from None
         except TlsError:
@@ -256,9 +258,9 @@ class Redirect:
             connected.release()
         return Outcome.SERVED
 
-    async def _ask(self, connected: Connected, request: bytes) -> None:
+    async def _ask(self, connected: Connected, server: socket.socket, request: bytes) -> None:
         """Ask a server, and relay its answer."""
-        loop, layer, server = self._service.loop, connected.layer, connected.socket
+        loop, layer = self._service.loop, connected.layer
         asked = connected.first + bytes(layer.encode(request))
         await loop.sock_sendall(server, asked)
         self.account.to_backend += len(asked)

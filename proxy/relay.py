@@ -23,8 +23,8 @@ The relay is over when both directions have ended and everything is delivered, o
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Callable
+from socket import SocketType
 
 from proxy.deadlines import Deadlines
 from proxy.errors import Outcome
@@ -67,8 +67,8 @@ class Relay:
     def __init__(
         self,
         loop: Loop,
-        client: tuple[socket.socket, TlsEngine | None],
-        backend: tuple[socket.socket, TlsEngine | None],
+        client: tuple[SocketType, TlsEngine | None],
+        backend: tuple[SocketType, TlsEngine | None],
         buffer: memoryview,
         patience: Patience,
         on_end: Callable[[Outcome], None],

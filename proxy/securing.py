@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Callable
+from socket import SocketType
 
 from proxy.backend_tls import HandshakeRefused, ServerHandshake
 from proxy.layer import Buffer
@@ -23,7 +23,7 @@ class Securing(Outlet):
     def __init__(
         self,
         loop: Loop,
-        sock: socket.socket,
+        sock: SocketType,
         handshake: ServerHandshake,
         on_done: Callable[[TlsEngine, bytes], None],
         on_failed: Callable[[str], None],

@@ -18,8 +18,8 @@ Where there is nobody to relay to, a mail client is told so in its protocol's ow
 from __future__ import annotations
 
 import contextlib
-import socket
 from enum import Enum
+from socket import SocketType
 
 from certstore.selector import Selection
 from proxy.account import Account
@@ -85,7 +85,7 @@ class Session(Outlet):
     def __init__(
         self,
         service: Service,
-        sock: socket.socket,
+        sock: SocketType,
         client: Endpoint,
         introduction: ProxyHeaderReader | None = None,
     ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import socket
+from socket import SocketType
 
 from proxy.hub import Hub
 from proxy.layer import Buffer
@@ -20,7 +20,7 @@ class SplicedLeg(Leg):
 
     __slots__ = ("_pipe",)
 
-    def __init__(self, hub: Hub, loop: Loop, sock: socket.socket, buffer: memoryview) -> None:
+    def __init__(self, hub: Hub, loop: Loop, sock: SocketType, buffer: memoryview) -> None:
         super().__init__(hub, loop, sock, None, buffer)
         self._pipe: Pipe | None = None
 

@@ -7,7 +7,7 @@ comes next is the client's.
 from __future__ import annotations
 
 import os
-import socket
+from socket import SocketType
 from typing import Protocol
 
 from proxy.backend_tls import ServerTls
@@ -50,7 +50,7 @@ class Talk(Outlet):
     def __init__(
         self,
         loop: Loop,
-        sock: socket.socket,
+        sock: SocketType,
         engine: TlsEngine | None,
         conversation: AnyConversation,
         tls: ServerTls | None,

@@ -160,15 +160,16 @@ class TlsEngine:
 
     def _decode_on(self, result: int) -> Buffer:
         """Go on after the first SSL_read, which returned `result`, until there is no more, or there may be too much."""
-        ssl, read, size, records = self._ssl, _SSL_read, 0, 0
+        ssl, read, at, size, records, full = self._ssl, _SSL_read, _plaintext_at, 0, 0, BUFFER_SIZE - _RECORD
         self.owes = True  # it may
-        while result > 0:
-            size, records = size + result, records + 1
-            self.more = records == RECORDS_AT_ONCE or size > BUFFER_SIZE - _RECORD
-            if self.more:
-                return _plaintext[:size]
-            result = read(ssl, _plaintext_at + size, BUFFER_SIZE - size)
         self.more = False
+        while result > 0:
+            size += result
+            records += 1
+            if size > full or records == RECORDS_AT_ONCE:
+                self.more = True
+                return _plaintext[:size]
+            result = read(ssl, at + size, BUFFER_SIZE - size)
         code = _lib.SSL_get_error(ssl, result)
         if code == _ZERO_RETURN:
             self.ended = True

@@ -80,9 +80,9 @@ async def test_a_connection_with_tls_is_ready_when_the_certificate_is_verified(
     assert connected.layer.marks_end
     assert connected.first == b""
     await asyncio.get_running_loop().sock_sendall(sock, engine.encode(b"hello"))
-    data = b""
+    data, server = b"", connected.dress()
     while not data:
-        data = bytes(connected.layer.decode(await asyncio.get_running_loop().sock_recv(connected.socket, 4096)))
+        data = bytes(connected.layer.decode(await asyncio.get_running_loop().sock_recv(server, 4096)))
     assert data == b"hello"
     end(connected)
     sock.close()

@@ -20,7 +20,7 @@ class Begun:
     def __init__(self) -> None:
         self.seen: list[tuple[str, bool]] = []
 
-    def __call__(self, sock: socket.socket, client: Endpoint, introduction: ProxyHeaderReader | None) -> None:
+    def __call__(self, sock: socket.SocketType, client: Endpoint, introduction: ProxyHeaderReader | None) -> None:
         self.seen.append((client[0], introduction is not None))
         sock.close()
 

@@ -47,7 +47,7 @@ async def converse(request: bytes) -> tuple[bytes, bytes]:
     """Head and body of the answer to these bytes, after which the backend has closed."""
     loop, one = asyncio.get_running_loop(), WelcomeBackend()
     reaching = Reaching(loop)
-    peer = Peer((await reaching.connected(one.dial(loop, ESTABLISHED, reaching))).socket)
+    peer = Peer((await reaching.connected(one.dial(loop, ESTABLISHED, reaching))).dress())
     await peer.send(request)
     answer, _ = await peer.rest()
     peer.close()
