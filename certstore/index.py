@@ -23,6 +23,7 @@ class Index:
     def __init__(self) -> None:
         self._certificates: dict[str, CertifiedKey] = {}
         self._by_name: dict[str, tuple[CertifiedKey, ...]] = {}
+        self.revision = 0  # another whenever names' candidates were replaced
 
     def __len__(self) -> int:
         return len(self._certificates)
@@ -86,6 +87,7 @@ class Index:
             for key in keys:
                 kept = [one for one in self._by_name.get(key, ()) if one.fingerprint not in leaving]
                 self._by_name[key] = (*kept, *additions[key])
+            self.revision += 1
             yield keys
         for keys in batches(key for key in losing if key not in additions):
             for key in keys:
@@ -93,6 +95,7 @@ class Index:
                     self._by_name[key] = tuple(kept)
                 else:
                     self._by_name.pop(key, None)
+            self.revision += 1
             yield keys
         for fingerprints in batches(retired):
             for fingerprint in fingerprints:

@@ -81,6 +81,8 @@ class Selector:
         self._clock = clock
         self._preference = preference
         self._rankings: dict[str, _Ranking] = {}
+        self._exact: dict[str, _Ranking] = {}  # those of host names, found to be true of the index at `_revision`
+        self._revision = index.revision
         self._default_ranking: _Default | None = None
         self._disregarded: set[str] = set()
         self._default_name: str | None = None
@@ -123,10 +125,14 @@ class Selector:
         can use none of the candidates, the best one is returned: the handshake then says truthfully what failed.
         """
         now = self._clock()
-        key = self._key(host, local_address)
         first: Selection | None = None
-        if key is not None:
-            for selection in self._ranking(key, now).selections:
+        ranking = self._exactly(host, now) if host is not None else None
+        if ranking is None and (key := self._key(host, local_address)) is not None:
+            ranking = self._ranking(key, now)
+            if key == host:
+                self._exact[key] = ranking
+        if ranking is not None:
+            for selection in ranking.selections:
                 if selection.usable_by & usable:
                     return selection
                 first = first or selection
@@ -165,7 +171,16 @@ class Selector:
 
     def _rank_anew(self) -> None:
         self._rankings.clear()
+        self._exact.clear()
         self._default_ranking = None
+
+    def _exactly(self, host: str, now: float) -> _Ranking | None:
+        """The ranking of an exact name that was asked for lately; None where it has to be looked for."""
+        if self._revision != self._index.revision:
+            self._revision = self._index.revision
+            self._exact.clear()
+        ranking = self._exact.get(host)
+        return ranking if ranking is not None and ranking.since <= now < ranking.until else None
 
     def _ranking(self, key: str, now: float) -> _Ranking:
         ranking = self._rankings.get(key)

@@ -177,7 +177,10 @@ class ServerDial:
         if self._timer is not None:
             self._stop_timer()
         if self._tls is None or self._tls.by_starttls:
-            self._speak(None, self._header)
+            if self._converse is None:
+                self.talked(None, self._header)
+            else:
+                self._speak(None, self._header)
             return
         self.state = State.SECURING
         self._timer = self._loop.call_at(

@@ -86,18 +86,12 @@ class Leg(Outlet):
 
     def start(self) -> None:
         """Read from now on, in place of who read before; what the engine holds already comes first."""
-        if self.other.blocked:
-            self._loop.remove_reader(self.fd)
-        else:
+        if self.other._held is None:
             self._loop.add_reader(self.fd, self._readable)
-        if self._more:
+        else:
+            self._loop.remove_reader(self.fd)
+        if self._engine is not None and self._engine.more:
             self._take_in(b"")
-
-    def deliver(self, stream: Buffer) -> None:
-        """Send the peer a part of the stream, not empty. Raises TlsError."""
-        engine = self._engine
-        if not self.send(stream if engine is None else engine.encode(stream)):
-            self._blocked()
 
     def give(self, raw: Buffer) -> None:
         """Send bytes as they are, before the stream or beside it: a header, what TLS has to say."""
@@ -108,7 +102,8 @@ class Leg(Outlet):
         """End our direction, cleanly, behind everything sent: close_notify where there is TLS, and FIN."""
         if self._engine is not None:
             self.give(self._engine.close())
-        self.cut_short()
+        if not self._hub.over:
+            self.shut()
 
     def cut_short(self) -> None:
         """End our direction of TCP behind everything sent, and leave the stream without its end."""
@@ -189,11 +184,14 @@ class Leg(Outlet):
             if engine.owes:
                 self.give(engine.output())
         if data and not hub.over:
+            other = self.other
             try:
-                self.other.deliver(data)
+                taken = other.send(data if other._engine is None else other._engine.encode(data))
             except TlsError:
-                hub.broken(self.other)
+                hub.broken(other)
                 return
+            if not taken:
+                other._blocked()
         if engine is None or hub.over:
             return
         if engine.ended:

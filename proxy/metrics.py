@@ -213,12 +213,12 @@ class ListenerMetrics:
 
     def begun(self) -> None:
         """Count a connection in."""
-        self.active.inc()
+        self.active.now += 1
         self._touch()
 
     def over(self, outcome: Outcome) -> None:
         """Count a connection out."""
-        self.active.dec()
+        self.active.now -= 1
         self.outcomes[outcome].inc()
         self._touch()
 

@@ -7,8 +7,8 @@ ChaCha20 first for clients that put it first. DHE suites are left out: they need
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 from proxy.client_auth import ClientAuth
 
@@ -66,20 +66,12 @@ def is_of_the_web(offered: tuple[bytes, ...]) -> bool:
     return bool(offered) and _OF_THE_WEB.issuperset(offered)
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """What is demanded of a connection's TLS. Hashable: equal policies are the same policy."""
+class Policy(NamedTuple):
+    """What is demanded of a connection's TLS. Equal policies are the same policy."""
 
     profile: ProfileName
     alpn: tuple[bytes, ...] = ()  # in order of preference; empty: the client's extension is ignored
     client_auth: ClientAuth | None = None  # None: no certificate is asked for
-    _hash: int = field(init=False, repr=False, compare=False)  # contexts are looked up by policy at each handshake
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_hash", hash((self.profile, self.alpn, self.client_auth)))
-
-    def __hash__(self) -> int:
-        return self._hash
 
     def choose_alpn(self, offered: tuple[bytes, ...] | list[bytes]) -> bytes | None:
         """The first of our protocols that the client offers (RFC 7301 section 3.2); None without one in common."""

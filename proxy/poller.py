@@ -69,38 +69,39 @@ class Poller:
         """See Loop."""
         readers = self._readers
         if fd not in readers:
-            self._watch(fd, _IN, fd in self._writers)
+            if fd in self._writers:
+                self._epoll.modify(fd, _IN | _OUT)
+            else:
+                self._epoll.register(fd, _IN)
+                self._fresh.add(fd)
         readers[fd] = callback
 
     def remove_reader(self, fd: int) -> None:
         """See Loop."""
         if self._readers.pop(fd, None) is not None:
-            self._unwatch(fd, _OUT, fd in self._writers)
+            if fd in self._writers:
+                self._epoll.modify(fd, _OUT)
+            else:
+                self._epoll.unregister(fd)
 
     def add_writer(self, fd: int, callback: Callback) -> None:
         """See Loop."""
         writers = self._writers
         if fd not in writers:
-            self._watch(fd, _OUT, fd in self._readers)
+            if fd in self._readers:
+                self._epoll.modify(fd, _IN | _OUT)
+            else:
+                self._epoll.register(fd, _OUT)
+                self._fresh.add(fd)
         writers[fd] = callback
 
     def remove_writer(self, fd: int) -> None:
         """See Loop."""
         if self._writers.pop(fd, None) is not None:
-            self._unwatch(fd, _IN, fd in self._readers)
-
-    def _watch(self, fd: int, event: int, other: bool) -> None:
-        if other:
-            self._epoll.modify(fd, _IN | _OUT)
-        else:
-            self._epoll.register(fd, event)
-            self._fresh.add(fd)
-
-    def _unwatch(self, fd: int, remaining: int, other: bool) -> None:
-        if other:
-            self._epoll.modify(fd, remaining)
-        else:
-            self._epoll.unregister(fd)
+            if fd in self._readers:
+                self._epoll.modify(fd, _IN)
+            else:
+                self._epoll.unregister(fd)
 
     def _dispatch(self) -> None:
         readers, writers, fresh = self._readers, self._writers, self._fresh

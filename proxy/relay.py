@@ -30,6 +30,7 @@ from proxy.deadlines import Deadlines
 from proxy.errors import Outcome
 from proxy.layer import Buffer
 from proxy.leg import Leg
+from proxy.outlet import OutletStage
 from proxy.pipe import AVAILABLE
 from proxy.poller import Loop
 from proxy.spliced_leg import SplicedLeg
@@ -106,8 +107,10 @@ class Relay:
     def start(self, to_backend: Buffer = b"", to_client: Buffer = b"") -> None:
         """Begin. `to_backend` (a PROXY header) and `to_client` (handshake bytes) go first, as they are."""
         backend, client = self._backend, self._client
-        backend.give(to_backend)
-        client.give(to_client)
+        if to_backend:
+            backend.give(to_backend)
+        if to_client:
+            client.give(to_client)
         for leg in (backend, client):
             if not self.over:
                 leg.start()
@@ -168,10 +171,10 @@ class Relay:
 
     def finished(self) -> None:
         """See Hub."""
-        if not self.over and self._is_delivered():
+        if not self.over and self._client.stage is OutletStage.FINISHED:
             if self._truncated:
                 self._end(Outcome.TRUNCATED_BY_BACKEND, reset_backend=not self._client.ended)
-            elif self._backend.told:
+            elif self._backend.stage is OutletStage.FINISHED:
                 self._end(Outcome.SERVED)
 
     def overdue(self) -> None:
@@ -188,12 +191,10 @@ class Relay:
 
     def _told(self, leg: Leg) -> None:
         """A leg's peer is being told the end."""
-        if self.over:
-            return
-        if leg is self._client:  # from now on it is not waited for as long
+        self.finished()
+        if not self.over and leg is self._client:  # from now on it is not waited for as long
             self._clear_deadlines()
             self._patience.linger.set(self, self._loop.time())
-        self.finished()
 
     def _is_delivered(self) -> bool:
         """Whether the client was told the end, and all the backend sent has left for it."""

@@ -33,11 +33,10 @@ class Route:
     backend: str  # a key of Config.backends, or "welcome"
     action: Action = Action.TERMINATE
     match_alpn: tuple[bytes, ...] = ()  # empty: any
+    name: str = field(init=False)  # how the log calls it: its first host; "-" for what a listener does itself
 
-    @property
-    def name(self) -> str:
-        """How the log calls it: its first host; "-" for what a listener does itself."""
-        return self.hosts[0] if self.hosts else "-"
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", self.hosts[0] if self.hosts else "-")
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from config.addresses import Address
 from proxy.backend_tls import ServerTls
-from proxy.balancer import Balance, Balancer, Member
+from proxy.balancer import Balance, Balancer, Member, Standing
 from proxy.metrics import BackendMetrics
 from proxy.resolver import Target
 
@@ -59,7 +59,7 @@ class Server(Member):
 
     def reached(self) -> None:
         """An attempt succeeded."""
-        if self.in_service:  # as nearly always; there is nothing to change or to tell
+        if self.standing is Standing.UP and not self.check_failed:  # as nearly always: there is nothing to tell
             return
         self.succeeded()
         self._tell(False)

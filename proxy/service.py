@@ -62,17 +62,14 @@ class Service:
     handshakes: Deadlines = field(init=False)
     glances: Deadlines = field(init=False)
     patience: Patience = field(init=False)
+    speaks_first: bool = field(init=False)  # clients are greeted, and begin TLS by their protocol's STARTTLS
 
     def __post_init__(self) -> None:
         self.prefaces = Deadlines(self.loop, self.preamble_timeout)
         self.handshakes = Deadlines(self.loop, self.handshake_timeout)
         self.glances = Deadlines(self.loop, GLANCE)
         self.patience = Patience(self.loop, self.idle_timeout)
-
-    @property
-    def speaks_first(self) -> bool:
-        """Whether clients are greeted, and begin TLS by their protocol's STARTTLS."""
-        return self.mail is not None and self.mail.starttls
+        self.speaks_first = self.mail is not None and self.mail.starttls
 
     def choose(self, hello: ClientHello, policy: Policy, local: str | None) -> tuple[Selection, SSL.Context]:
         """The best certificate that OpenSSL takes, and its context; one that it refuses makes way for the next.

@@ -29,6 +29,7 @@ from proxy.errors import HANDSHAKE_FAILURES, HandshakeError, Outcome, alert_reco
 from proxy.introduction import local_address
 from proxy.layer import Buffer
 from proxy.leg import close_softly, has_ended, reset
+from proxy.mail import MailService
 from proxy.outlet import Outlet
 from proxy.policy import is_of_the_web
 from proxy.preface import Preface
@@ -360,9 +361,10 @@ class Session(Outlet):
     def _begin_relay(self, connected: Connected) -> None:
         service = self._service
         self.state = State.RELAYING
-        said, unsent = self._said, self.unsent
+        said, unsent = self._said, self.unsent if self.blocked else b""
         self._said = b""
-        self.drop()
+        if unsent:
+            self.drop()
         self._relay = relay = Relay(
             service.loop,
             (self.socket, self._engine),
@@ -373,13 +375,12 @@ class Session(Outlet):
         )
         if said and connected.engine is not None:
             said = bytes(connected.engine.encode(said))
-        relay.start(connected.first + said, unsent + self._heard(connected))
+        if service.mail is not None and self._engine is not None:
+            unsent += self._heard(self._engine, service.mail, connected)
+        relay.start(connected.first + said, unsent)
 
-    def _heard(self, connected: Connected) -> bytes:
+    def _heard(self, engine: TlsEngine, mail: MailService, connected: Connected) -> bytes:
         """What of a mail server's own words the client is to hear first, in its TLS."""
-        engine, mail = self._engine, self._service.mail
-        if engine is None or mail is None:
-            return b""
         words = mail.heard(connected.heard)
         return bytes(engine.encode(words)) if words else b""
 

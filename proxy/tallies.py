@@ -65,26 +65,18 @@ class Count:
 class Number:
     """A gauge of how many there are."""
 
-    __slots__ = ("_now", "_written", "metric")
+    __slots__ = ("_written", "metric", "now")
 
     def __init__(self, gauge: Gauge) -> None:
         self.metric = gauge
-        self._now = self._written = 0
+        self.now = self._written = 0  # how many there are is the caller's to change
         gauge.set(0)
-
-    def inc(self) -> None:
-        """There is one more."""
-        self._now += 1
-
-    def dec(self) -> None:
-        """There is one less."""
-        self._now -= 1
 
     def write(self) -> None:
         """Hand over how many there are."""
-        if self._now != self._written:
-            self._written = self._now
-            self.metric.set(self._now)
+        if self.now != self._written:
+            self._written = self.now
+            self.metric.set(self.now)
 
 
 class Durations:
