@@ -16,7 +16,7 @@ from rich.console import Console
 from benchmarks import cores, drawing, report, results
 from benchmarks.cases.every import CASES
 from benchmarks.effort import Effort
-from benchmarks.peers.every import PEERS
+from benchmarks.peers.every import PEERS, YARDSTICKS
 from benchmarks.run import run
 from benchmarks.stage import Stage
 
@@ -31,7 +31,7 @@ def main() -> None:
     if arguments.list:
         for case in CASES.values():
             console.print(f"{case.name:22} {case.title}", highlight=False)
-        console.print(f"peers: {' '.join(PEERS)}", highlight=False)
+        console.print(f"peers: {' '.join(PEERS)}, and when asked for {' '.join(YARDSTICKS)}", highlight=False)
         return
     found = _measured(arguments) if arguments.again is None else results.load(arguments.again)
     for table in report.tables(found):
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def _measured(arguments: argparse.Namespace) -> results.Results:
-    cases, peers = _chosen(CASES, arguments.cases), _chosen(PEERS, arguments.peers)
+    cases, peers = _chosen(CASES, arguments.cases), _chosen(PEERS | YARDSTICKS, arguments.peers or list(PEERS))
     cores.pin_load()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))  # so that the servers are stopped
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -66,7 +66,7 @@ def _keep(found: results.Results, path: Path | None) -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--cases", nargs="*", metavar="CASE", help="names from --list; absent: all")
-    parser.add_argument("--peers", nargs="*", metavar="PEER", help="names from --list; absent: all")
+    parser.add_argument("--peers", nargs="*", metavar="PEER", help="names from --list; absent: those that users run")
     parser.add_argument("--rounds", type=int, default=5, help="how often each peer takes its turn (default 5)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="store the results")
     parser.add_argument("--charts", type=Path, metavar="DIR", help="draw the results as PNG files")

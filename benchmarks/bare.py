@@ -1,0 +1,139 @@
+"""The least that a TLS proxy in Python can do: how far the limit of snigate's design is, measured beside it.
+
+    python -m benchmarks.bare PORT BACKEND-PORT CERTIFICATE
+
+It makes snigate's calls of OpenSSL, on the same settings, and of the kernel, from one loop over epoll, and nothing
+else: it reads no ClientHello, chooses no certificate, counts nothing, limits nothing, waits for no deadline, survives
+no error, and blocks where a peer does not take what it is sent. What it costs, a proxy in Python costs at the least;
+what snigate costs beyond it is what snigate does beyond it.
+"""
+
+from __future__ import annotations
+
+import gc
+import select
+import socket
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from OpenSSL import SSL
+
+from proxy.bare_socket import accept
+from proxy.contexts import front_context
+from proxy.policy import Policy
+from proxy.tls_engine import TlsEngine
+
+_READ = 256 << 10  # bytes read at once
+
+_epoll = select.epoll()
+_readers: dict[int, Callable[[], None]] = {}
+_buffer = memoryview(bytearray(_READ))
+
+
+class _Connection:
+    """One of them, with its backend's socket."""
+
+    __slots__ = ("backend", "client", "engine", "is_done")
+
+    def __init__(self, front: SSL.Context, certificate: SSL.Context, client: socket.SocketType, backend: int) -> None:
+        self.client = client
+        self.engine = TlsEngine.accepting(front, certificate)
+        self.is_done = False
+        self.backend = socket.SocketType(socket.AF_INET, socket.SOCK_STREAM)
+        self.backend.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.backend.connect(("127.0.0.1", backend))
+        _watch(client, self.client_said)
+
+    def client_said(self) -> None:
+        """The handshake's next part, or a part of the stream."""
+        try:
+            size = self.client.recv_into(_buffer)
+        except BlockingIOError:
+            return
+        if not size:
+            _unwatch(self.client)
+            if self.backend.fileno() == -1:
+                self.client.close()
+            return
+        engine = self.engine
+        if not self.is_done:
+            self.is_done = engine.handshake(_buffer[:size])
+            if said := engine.output():
+                self.client.send(said)
+            if not self.is_done:
+                return
+            _watch(self.backend, self.backend_said)
+            size = 0
+        stream = engine.decode(_buffer[:size])
+        if stream:
+            self.backend.sendall(stream)
+        while engine.more:
+            self.backend.sendall(engine.decode(b""))
+        if engine.ended:
+            self.backend.shutdown(socket.SHUT_WR)
+
+    def backend_said(self) -> None:
+        """A part of the answer, or its end."""
+        size = self.backend.recv_into(_buffer)
+        if size:
+            _send_all(self.client, self.engine.encode(_buffer[:size]))
+            return
+        _unwatch(self.backend)
+        self.backend.close()
+        self.client.send(self.engine.close())
+        self.engine.free()
+        if self.client.fileno() not in _readers:
+            self.client.close()
+
+
+def _watch(sock: socket.SocketType, callback: Callable[[], None]) -> None:
+    _readers[sock.fileno()] = callback
+    _epoll.register(sock.fileno(), select.EPOLLIN)
+
+
+def _unwatch(sock: socket.SocketType) -> None:
+    del _readers[sock.fileno()]
+    _epoll.unregister(sock.fileno())
+
+
+def _send_all(sock: socket.SocketType, data: bytes | bytearray | memoryview) -> None:
+    """Wait for a non-blocking socket to take everything."""
+    rest = memoryview(data)
+    while rest:
+        try:
+            rest = rest[sock.send(rest) :]
+        except BlockingIOError:
+            select.select([], [sock], [])
+
+
+def main() -> None:
+    """Serve until killed."""
+    port, backend, file = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
+    policy = Policy("intermediate")
+    front, certificate = front_context(policy), front_context(policy)
+    certificate.use_certificate_chain_file(str(file))
+    certificate.use_privatekey_file(str(file))
+    listening = socket.create_server(("127.0.0.1", port), backlog=4096)
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    listening.setblocking(False)
+    _watch(listening, partial(_accept, listening, front, certificate, backend))
+    gc.collect()
+    gc.freeze()
+    while True:
+        for descriptor, _ in _epoll.poll():
+            if (reader := _readers.get(descriptor)) is not None:
+                reader()
+
+
+def _accept(listening: socket.socket, front: SSL.Context, certificate: SSL.Context, backend: int) -> None:
+    try:
+        client, _ = accept(listening, int(socket.AF_INET))
+    except BlockingIOError:
+        return
+    _Connection(front, certificate, client, backend).client_said()
+
+
+if __name__ == "__main__":
+    main()
