@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -20,23 +22,20 @@ from tests.support.tls_client import shown
 
 pytestmark = pytest.mark.timeout(400)  # the image is built once, for which packages are fetched
 
-CONFIGURATION = """
-[server]
-state_directory = "/var/lib/snigate"
-workers = 1
-[certificates]
-directories = ["/certs"]
-trust = []
-[admin]
-listen = "127.0.0.1:{admin}"
-[metrics]
-listen = "127.0.0.1:{metrics}"
-[[listeners]]
-name = "web"
-bind = ["127.0.0.1:{port}"]
-protocol = "http"
-backend = "welcome"
-"""
+EXAMPLE: str = re.findall(r"```toml\n(.*?)```", (ROOT / "docs/deploy.md").read_text(), re.DOTALL)[0]
+
+
+def configuration(ports: dict[str, int]) -> str:
+    """The documented one, with this machine's free ports, and a backend that is there."""
+    text = EXAMPLE
+    for documented, other in (
+        ('":8443"', f'"127.0.0.1:{ports["public"]}"'),
+        ('":9181"', f'"127.0.0.1:{ports["metrics"]}"'),
+        ('"app:8080"', '"welcome"'),
+    ):
+        assert documented in text
+        text = text.replace(documented, other)
+    return text + f'\n[admin]\nlisten = "127.0.0.1:{ports["admin"]}"\n'
 
 
 def test_a_linter_has_nothing_against_it() -> None:
@@ -57,33 +56,42 @@ def test_what_it_says_of_itself_is_what_the_package_says() -> None:
 
 
 def test_it_serves_as_nobody_in_particular_from_files_that_nothing_can_write_to(image: Image, tmp_path: Path) -> None:
-    ports = {name: free_port() for name in ("port", "admin", "metrics")}
-    etc, certificates = tmp_path / "etc", tmp_path / "certs"
-    for made in (tmp_path, etc, certificates):
-        made.mkdir(exist_ok=True)
-        made.chmod(0o755)
-    (etc / "snigate.toml").write_text(CONFIGURATION.format(**ports))
+    ports = {name: free_port() for name in ("public", "admin", "metrics")}
+    etc, certificates = tmp_path / "etc", tmp_path / "etc/certs"
+    certificates.mkdir(parents=True)
+    (etc / "snigate.toml").write_text(configuration(ports))
     pair = self_signed("www.example.com")
     pair.write(certificates, "www")
     for path in certificates.iterdir():
-        path.chmod(0o644)
-    mounts = {etc: "/etc/snigate", certificates: "/certs"}
-    with image.run(image.stage.command, mounts, tmp_path / "log") as container:
-        wait_for(lambda: listens(ports["port"]), "it accepts")
-        assert shown(ports["port"], "www.example.com").fingerprint == pair.fingerprint
+        os.chown(path, 0, int(image.stage.user.split(":")[1]))
+        path.chmod(0o640)
+    with image.run(image.stage.command, {etc: "/etc/snigate"}, tmp_path / "log") as container:
+        wait_for(lambda: listens(ports["public"]), "it accepts")
+        assert shown(ports["public"], "www.example.com").fingerprint == pair.fingerprint
         wait_for(container.is_healthy, "its own check passes")
         status = Path(f"/proc/{container.pid}/status").read_text()
-        assert "Uid:\t10001\t10001\t10001\t10001\n" in status
-        assert "Gid:\t10001\t10001\t10001\t10001\n" in status
-        assert "CapBnd:\t0000000000000000\n" in status
-        assert "NoNewPrivs:\t1\n" in status
-        assert "Read-only file system" in container.run(["touch", "/opt/snigate/x", "/tmp/x", "/x"]).stderr
-        before = container.run(["snigate", "--version"])
-        assert before.stdout.startswith("snigate "), before.stderr
+        for line in (
+            *("Uid:\t10001\t10001\t10001\t10001", "Gid:\t10001\t10001\t10001\t10001"),
+            *("CapBnd:\t0000000000000000", "NoNewPrivs:\t1"),
+        ):
+            assert line in status.splitlines()
+        assert container.run(["touch", "/opt/snigate/x", "/tmp/x", "/x"]).stderr.count("Read-only file system") == 3
+        reloaded = container.run(["snigate", "reload"])
+        assert reloaded.returncode == 0, reloaded.stderr
         container.tell_to_stop()
         assert container.wait() == 0
-    assert "stopped" in container.log
-    assert "warning" not in container.log, container.log
+    assert "supervisor: stopped" in container.log
+    assert "error" not in container.log
+
+
+def test_its_own_check_fails_where_nothing_is_served(image: Image, tmp_path: Path) -> None:
+    etc = tmp_path / "etc"
+    etc.mkdir()
+    (etc / "snigate.toml").write_text(configuration({name: free_port() for name in ("public", "admin", "metrics")}))
+    asking = [*image.stage.health[1:]]
+    with image.run(asking, {etc: "/etc/snigate"}, tmp_path / "log") as container:
+        assert container.wait() == 1
+    assert "snigate is not running" in container.log
 
 
 def test_it_has_its_byte_code_and_only_what_it_runs_on(image: Image) -> None:
