@@ -22,7 +22,7 @@ from tests.support.containerfile import Stage, Step, read
 from tests.support.servers import needs
 from tests.support.snigate import PATIENCE, wait_for
 
-PYTHON = Path(sys.base_prefix)
+PYTHON = "/usr/local/python"  # where the tests' Python is to be found in an image
 
 
 class Image:
@@ -31,7 +31,7 @@ class Image:
     def __init__(self, stage: Stage, root: Path, namespace: int) -> None:
         self.stage = stage
         self.root = root
-        self._namespace = namespace
+        self.namespace = namespace  # by a process in it
 
     def run(self, command: Sequence[str], mounts: dict[Path, str], log: Path) -> Container:
         """Start its entry point with `command`. `mounts`: directories of this machine, by where they are to be seen."""
@@ -43,12 +43,12 @@ class Image:
         script.append("exec " + shlex.join(_as_user(self.stage, self.root, [*self.stage.entrypoint, *command])))
         alone = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-ec", "; ".join(script)]
         with log.open("ab") as output:
-            process = subprocess.Popen([*_inside(self._namespace), *alone], stdout=output, stderr=output)
+            process = subprocess.Popen([*inside(self.namespace), *alone], stdout=output, stderr=output)
         return Container(self.stage, process, log)
 
     def shell(self, command: str) -> str:
         """What a command of root's says in it, as it was built."""
-        return _sh(self._namespace, f"chroot {self.root} sh -c {shlex.quote(command)}").stdout
+        return _sh(self.namespace, f"chroot {self.root} sh -c {shlex.quote(command)}").stdout
 
 
 class Container:
@@ -69,8 +69,8 @@ class Container:
     @property
     def pid(self) -> int:
         """Its process 1, by the number that this machine knows it by."""
-        wait_for(self._children, "process 1 has started")
-        return self._children()[0]
+        assert self._process.poll() is None, self.log
+        return child_of(self._process.pid)
 
     @property
     def log(self) -> str:
@@ -94,10 +94,12 @@ class Container:
         """What the image's own check says."""
         return self.run(self._stage.health).returncode == 0
 
-    def _children(self) -> list[int]:
-        assert self._process.poll() is None, self.log
-        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
-        return [int(one) for one in children]
+
+def child_of(pid: int) -> int:
+    """The one process that a process has started, or is about to start."""
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    wait_for(children.read_text, "it has been started")
+    return int(children.read_text())
 
 
 @contextlib.contextmanager
@@ -106,7 +108,7 @@ def built(containerfile: Path, context: Path, names: Sequence[str], directory: P
     if os.geteuid() != 0:
         pytest.skip("only root can mount")
     pip = {key: value for key, value in os.environ.items() if key.startswith("PIP_") and key != "PIP_CONSTRAINT"}
-    path = f"{PYTHON / 'bin'}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    path = f"{PYTHON}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     stages = read(containerfile, {"PATH": path})
     with _namespace() as namespace:
         _sh(namespace, f"mount -t tmpfs tmpfs {directory}")
@@ -134,11 +136,20 @@ def _namespace() -> Iterator[int]:
 def _base(directory: Path) -> str:
     """What makes this machine's root into a base image at `directory`/root."""
     root = directory / "root"
-    open_to_all = [f"{root}{one}" for one in (PYTHON, *PYTHON.parents[:-1])]
+    return (
+        f"{layer(Path('/'), directory)}; mount --rbind /dev {root}/dev; mount -t proc proc {root}/proc; "
+        f"echo {PYTHON}/lib > {root}/etc/ld.so.conf.d/000-python.conf; ldconfig -r {root}"
+    )
+
+
+def layer(below: Path, directory: Path) -> str:
+    """What makes `directory`/root out of what is below, so that changes go to `directory` alone."""
+    root = directory / "root"
     return (
         f"mkdir -p {root} {directory}/upper {directory}/work; "
-        f"mount -t overlay overlay -o lowerdir=/,upperdir={directory}/upper,workdir={directory}/work {root}; "
-        f"mount --rbind /dev {root}/dev; mount -t proc proc {root}/proc; chmod o+x {' '.join(open_to_all)}"
+        f"mount -t overlay overlay -o lowerdir={below},upperdir={directory}/upper,workdir={directory}/work {root}; "
+        f"mkdir -p {root}{PYTHON}; mount --bind {sys.base_prefix} {root}{PYTHON}; "
+        f"mount -o remount,bind,ro {root}{PYTHON}"
     )
 
 
@@ -179,14 +190,15 @@ def _copied_volume(image: Image, directory: Path, path: str) -> Path:
     return volume
 
 
-def _inside(namespace: int) -> list[str]:
+def inside(namespace: int) -> list[str]:
+    """What runs a command in a mount namespace."""
     return [needs("nsenter"), "--target", str(namespace), "--mount", "--wdns=/"]
 
 
 def _sh(namespace: int, script: str, more: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """A shell in the namespace, which stops at the first failure."""
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", **(more or {})}
-    command = [*_inside(namespace), "sh", "-ec", script]
+    command = [*inside(namespace), "sh", "-ec", script]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, check=False)
     assert done.returncode == 0, script + done.stdout + done.stderr
     return done
