@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -79,3 +81,63 @@ def test_every_command_and_option_is_documented() -> None:
             assert f"### `snigate {full}" in commands
             for option in (text for parameter in one.params for text in parameter.opts if text.startswith("--")):
                 assert f"`{option}`" in commands, (full, option)
+
+
+# Lines that are put together from parts, and what comes of them.
+COMPOSED = {
+    "…: …": {"reload refused, everything stays as it is: …", "not renewed: …"},
+    "… …": {
+        "… cannot be reached: …; another server is used while there is one",
+        "… cannot be reached: …; its clients are turned away until it can",
+        "… fails its check: …; another is used while there is one",
+        "… fails its check: …; it is used all the same, being the only one",
+    },
+    "… …; it is started again…": {
+        "… was killed by signal …; it is started again…",
+        "… ended with status …; it is started again…",
+    },
+}
+LEVELS = {"exception": "error"}
+
+
+def _logged() -> Iterator[tuple[str, str]]:
+    """Every line in the sources that is no debug line, with its level."""
+    for package in ("admin", "certstore", "config", "proxy"):
+        for path in (DOCS.parent / package).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                match node:
+                    case ast.Call(ast.Attribute(ast.Name("log"), level), [ast.Constant(str(text)), *_]):
+                        if level != "debug":
+                            yield re.sub(r"%[a-z]", "…", text), LEVELS.get(level, level)
+
+
+def test_every_line_of_the_log_is_documented_and_no_other() -> None:
+    documented = re.findall(r"^\| `(.+?)` \| (\w+) \|", (DOCS / "log.md").read_text(), re.MULTILINE)
+    wanted = {(line, level) for text, level in _logged() for line in COMPOSED.get(text, {text})}
+    assert ("stopped", "info") in wanted
+    assert set(documented) == wanted
+
+
+def test_the_log_s_lines_that_are_put_together_are_what_is_put_together() -> None:
+    source = "".join(path.read_text() for path in (DOCS.parent / "proxy").rglob("*.py"))
+    for line in set().union(*COMPOSED.values()):
+        for part in line.split("…"):
+            assert all(piece.strip(" :;") in source for piece in part.split("; ")), part
+
+
+def _anchors(text: str) -> set[str]:
+    """Those of a page's headings, as Git hosts make them."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", sorted([*DOCS.rglob("*.md"), *DOCS.parent.glob("*.md")]), ids=lambda path: path.name)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if link.startswith(("https://", "http://")):
+            continue
+        name, _, anchor = link.partition("#")
+        target = (page.parent / name).resolve() if name else page
+        assert target.exists(), link
+        if anchor:
+            assert anchor in _anchors(target.read_text()), link

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import stat
 import subprocess
+from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,9 @@ import pytest
 from tests.support.servers import needs
 
 ROOT = Path(__file__).parents[2]
-SERVICE, SOCKET = (ROOT / "deploy/systemd" / name for name in ("snigate.service", "snigate.socket"))
+SERVICE, SOCKET, USERS, FILES = (
+    ROOT / "deploy/systemd" / f"snigate.{kind}" for kind in ("service", "socket", "sysusers", "tmpfiles")
+)
 RULES = ROOT / "deploy/prometheus/snigate.rules.yml"
 MOST_EXPOSED = 2.0  # of 10
 
@@ -39,6 +43,29 @@ def test_the_service_can_do_little_but_its_work(units: Path) -> None:
     exposed = re.search(r"Overall exposure level for snigate.service: (\d+\.\d)", said)
     assert exposed is not None, said
     assert float(exposed[1]) < MOST_EXPOSED, said
+
+
+def test_the_services_user_and_its_certificate_directory_are_made_once_and_no_one_else_may_look(tmp_path: Path) -> None:
+    unit = ConfigParser(interpolation=None, strict=False)
+    unit.read(SERVICE)
+    service = unit["Service"]
+    for kind, file in (("sysusers", USERS), ("tmpfiles", FILES)):
+        made = tmp_path / f"etc/{kind}.d/snigate.conf"
+        made.parent.mkdir(parents=True)
+        made.write_text(file.read_text())
+    for _ in range(2):
+        for command in (["systemd-sysusers"], ["systemd-tmpfiles", "--create"]):
+            whole = [needs(command[0]), f"--root={tmp_path}", *command[1:], "snigate.conf"]
+            done = subprocess.run(whole, capture_output=True, text=True, timeout=60)
+            assert done.returncode == 0, done.stderr
+    (user,) = (tmp_path / "etc/passwd").read_text().splitlines()
+    (group,) = (tmp_path / "etc/group").read_text().splitlines()
+    assert (user.split(":")[0], group.split(":")[0]) == (service["User"], service["Group"])
+    assert user.endswith(f":/var/lib/{service['StateDirectory']}:/usr/sbin/nologin")
+    certificates = tmp_path / "etc" / service["ConfigurationDirectory"] / "certs"
+    status = certificates.stat()
+    assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (0, int(group.split(":")[2]), 0o750)
+    assert not (tmp_path / "var").exists(), "the unit makes the state directory"
 
 
 def test_every_metric_that_alerts_ask_for_is_documented() -> None:

@@ -229,30 +229,6 @@ def from_client(site: Site, service: str) -> list[str]:
     return [line for line in lines if f"{service}: " in line and "Login: user" in line and f"rip={CLIENT}," in line]
 
 
-def test_certbots_hook_copies_a_lineage_that_is_then_served(site: Site, tmp_path: Path) -> None:
-    renewed = site.root.issue("renewed.example.com")
-    lineage = tmp_path / "live" / "renewed.example.com"
-    lineage.mkdir(parents=True)
-    (lineage / "fullchain.pem").write_bytes(renewed.fullchain_pem)
-    (lineage / "privkey.pem").write_bytes(renewed.key_pem)
-    (lineage / "privkey.pem").chmod(0o600)  # as certbot has it
-    hook = tmp_path / "hook"
-    places = {"/etc/snigate/certs": str(site.snigate.certs), "-g snigate": "-g daemon"}
-    hook.write_text(placed("/etc/letsencrypt/renewal-hooks/deploy/snigate", places))
-    environment = {"RENEWED_LINEAGE": str(lineage), "PATH": "/usr/bin:/bin"}
-    subprocess.run(["/bin/sh", str(hook)], env=environment, check=True, timeout=20)
-
-    def shown() -> str:
-        raw = socket.create_connection(("127.0.0.1", site.ports[993]), timeout=TIMEOUT)
-        with context().wrap_socket(raw, server_hostname="renewed.example.com") as tls:
-            return see(tls).fingerprint
-
-    wait_for(lambda: shown() == renewed.fingerprint, "the lineage is served")
-    assert not [one for one in site.snigate.certs.iterdir() if one.name.startswith(".")]
-    made = site.snigate.certs / "renewed.example.com-privkey.pem"
-    assert (made.stat().st_mode & 0o777, made.group()) == (0o640, "daemon")
-
-
 def test_every_documented_file_is_used_here() -> None:
     assert set(FILES) == {
         "/etc/snigate/snigate.toml",
@@ -264,5 +240,4 @@ def test_every_documented_file_is_used_here() -> None:
         "/etc/postfix/master.cf, with XCLIENT",
         "/etc/postfix/master.cf, for submission",
         "/etc/postfix/main.cf",
-        "/etc/letsencrypt/renewal-hooks/deploy/snigate",
     }
