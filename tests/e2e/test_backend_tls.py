@@ -109,6 +109,7 @@ def test_a_pinned_key_is_accepted_whatever_its_certificate_says(place: Place) ->
         ("wrong-pin", f"its public key has the pin {pin_of(PAIRS['pinned'].certificate)}, which is none of tls_pin"),
         ("plain", "it does not answer in TLS (is this its TLS port?)"),
     ],
+    ids=["named", "unknown", "expired", "wrong-pin", "plain"],  # why has what each run makes anew
 )
 def test_a_server_that_is_not_the_right_one_gets_nothing_and_the_log_says_why(
     place: Place, host: str, why: str
