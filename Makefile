@@ -1,6 +1,7 @@
 # snigate: `make help` says what there is.
 PYTHON ?= python3
 VENV := .venv
+MAIL := smtp imap pop3 sieve
 BIN := $(VENV)/bin
 # Pins what is installed, and what builds it, to the versions that were tested together.
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
@@ -33,7 +34,7 @@ bench-charts: $(VENV)/.bench ## draw docs/benchmarks/results.json, which `make b
 
 fuzz: $(VENV)/.dev ## follow coverage through what strangers send, SECONDS (600) for each of TARGETS
 	@$(BIN)/pip install --quiet --editable '.[fuzz]'
-	@for target in $(or $(TARGETS),client_hello proxy_header smtp imap pop3 sieve); do \
+	@for target in $(or $(TARGETS),client_hello proxy_header $(MAIL) $(MAIL:=_server)); do \
 	  echo "fuzzing $$target"; \
 	  $(BIN)/python -m tests.fuzz.guided $$target -max_total_time=$(or $(SECONDS),600) -max_len=4096 -verbosity=0 || exit 1; \
 	done

@@ -1,7 +1,8 @@
 """Fuzzing that follows coverage, for longer than a test may take: `make fuzz`, or python -m tests.fuzz.guided TARGET.
 
-Whatever a stranger may send before the handshake is over: the properties are those of the tests beside this one. The
-first byte of an input says how many of the next ones say where the rest is cut.
+Whatever a stranger may send before the handshake is over, and whatever a mail server may say before it hears its
+client: the properties are those of the tests beside this one. The first byte of an input says how many of the next ones
+say where the rest is cut.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ import atheris
 
 with atheris.instrument_imports(include=["proxy"]):
     from proxy.proxy_header import CAP, ProxyHeader, ProxyHeaderError, ProxyHeaderReader
+    from proxy.starttls.conversation import Stage
     from proxy.starttls.dialogue import Verdict
     from proxy.starttls.protocols import PROTOCOLS
     from tests.fuzz.test_client_hello_fuzz import same_however_cut
-    from tests.fuzz.test_starttls_fuzz import begin, is_proper, listen
+    from tests.fuzz.test_starttls_fuzz import PLANS, begin, is_fit_to_be_told, is_proper, listen, serve
     from tests.support.mail import cut
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -66,10 +68,28 @@ def _of_dialogue(name: str) -> Callable[[bytes, list[int]], None]:
     return lambda data, places: dialogue(name, data, places)
 
 
+def server(name: str, data: bytes, places: list[int]) -> None:
+    """What a mail server says is understood, or an error in words. Where nothing is cut, it comes line by line."""
+    pieces = cut(data, places) if places else data.splitlines(keepends=True)
+    protocol = PROTOCOLS[name]
+    for plan in PLANS if name in ("smtp", "imap") else PLANS[:2]:
+        serve(protocol.opening(plan), pieces)
+    for starttls in (False, True):
+        probe = protocol.probe("me", starttls=starttls)
+        serve(probe, pieces)
+        if probe.stage is Stage.DONE:
+            is_fit_to_be_told(protocol, probe.outcome)
+
+
+def _of_server(name: str) -> Callable[[bytes, list[int]], None]:
+    return lambda data, places: server(name, data, places)
+
+
 TARGETS: dict[str, Callable[[bytes, list[int]], None]] = {
     "client_hello": client_hello,
     "proxy_header": proxy_header,
     **{name: _of_dialogue(name) for name in PROTOCOLS},
+    **{f"{name}_server": _of_server(name) for name in PROTOCOLS},
 }
 
 
