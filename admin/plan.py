@@ -21,6 +21,7 @@ from admin import access_token, logs
 from admin.processes import control, keep, work
 from admin.state import StateDirectory, StateError
 from admin.surroundings import Sockets, Surroundings
+from certstore.errors import CertstoreError
 from config.addresses import TcpAddress
 from config.errors import ConfigError
 from config.model import Config
@@ -106,6 +107,9 @@ class Planner:
         with contextlib.ExitStack() as undo:
             with problems.of(StateError):
                 token = access_token.ensure(config.admin.token_file)
+            made: tuple[Path, ...] = ()
+            with problems.of(CertstoreError):
+                made = self._state.default_certificate_for(self._user)
             workers = config.server.workers or usable_cpus()
             before = current.bound if current is not None else ()
             with problems.of(BindError):
@@ -115,7 +119,7 @@ class Planner:
                 sockets = self._control_sockets(config, current, undo)
             with problems.of(BindError):
                 keeper, path = self._keeper(config, current, undo)
-            watched = {path: identity(path) for path in client_auth_files(config)}
+            watched = {path: identity(path) for path in (*made, *client_auth_files(config))}
             routes: dict[str, RouteTable] = {}
             with problems.of(ClientAuthError):
                 routes = route_tables(config)
@@ -169,7 +173,7 @@ class Planner:
         )
         listening = bind_unix(path, self._user)
         undo.callback(listening.close)
-        return ChildSpec("keeper", partial(keep, config, listening), (listening,)), path
+        return ChildSpec("keeper", partial(keep, config, listening, self._user), (listening,)), path
 
     def _control_sockets(self, config: Config, current: ServerPlan | None, undo: contextlib.ExitStack) -> Sockets:
         """The operator's sockets; those whose address is the same are kept. Raises BindError."""

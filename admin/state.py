@@ -105,6 +105,16 @@ class StateDirectory:
                 f"change its mode (chmod o+x {closed}), or set server.state_directory to another"
             )
 
+    def default_certificate_for(self, user: User | None) -> tuple[Path, ...]:
+        """Make the default certificate, which the keeper, being this user, may not; the file, which is to be watched.
+
+        None: the keeper does so itself. Raises CertstoreError.
+        """
+        if user is None:
+            return ()
+        default_certificate.ensure(self.path)
+        return (self.path / default_certificate.FILE,)
+
     @property
     def control_socket(self) -> Path:
         """Where `status` and `reload` ask."""
