@@ -6,7 +6,8 @@ gets in. So whoever comes is let in, and room is made: an eighth of those that w
 whichever client has most of them, until it has as few as the next. Who floods from few addresses ends what is theirs;
 who does from many has to bring on as many new connections as there is room for, while a client's handshake takes place.
 
-Nothing is kept for this of a connection: the deadlines' own order is looked through, only when there are too many.
+Of a connection nothing is kept for this: the deadlines' own order is looked through, only when there are too many. Nor
+are they counted each time: as many as there was room for when they were counted last may begin before that.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ class Handshakes:
     """The unfinished handshakes of one worker, those of all its listeners together; `most` of them at a time."""
 
     def __init__(self, most: int) -> None:
+        self.left = most  # that may begin before it has to be counted again how many there are
         self._most = most
         self._parts: list[HandshakeDeadlines] = []
         self._complaints = Throttle(COMPLAIN_EVERY)
@@ -56,9 +58,12 @@ class Handshakes:
         return part
 
     def make_room(self, now: float) -> None:
-        """Be called before another begins."""
-        if sum(map(len, self._parts)) < self._most:
-            return
+        """Be called before another begins, where none is left."""
+        if sum(map(len, self._parts)) >= self._most:
+            self._end_some(now)
+        self.left = self._most - sum(map(len, self._parts)) - 1
+
+    def _end_some(self, now: float) -> None:
         begun = [one for part in self._parts for one in part.begun()]
         begun.sort(key=itemgetter(0))  # each part is in order
         waiting = [who for _, who in begun]
@@ -88,7 +93,10 @@ class HandshakeDeadlines(DeadlinesOf[Unfinished]):
 
     def set(self, who: Unfinished, now: float) -> None:
         """See Deadlines. Others may have to go."""
-        self._handshakes.make_room(now)
+        handshakes = self._handshakes
+        handshakes.left -= 1
+        if handshakes.left < 0:
+            handshakes.make_room(now)
         super().set(who, now)
 
     def begun(self) -> Iterator[tuple[float, Unfinished]]:
