@@ -78,7 +78,7 @@ class Keeper:
         self._swapped_at = 0.0
         self._swaps = {"applied": 0, "rejected": 0}
         self._subscribers: set[Subscriber] = set()
-        self._lacks_default = False
+        self._complaint = ""  # about the default certificate
 
     async def run(self) -> None:
         """Publish, listen, and keep both up for ever."""
@@ -176,15 +176,15 @@ class Keeper:
         return self._catalogue.assess(time.time(), VERIFY_AT_ONCE)
 
     def _ensure_default(self) -> None:
-        """Have a default certificate; where none can be made, the one there was and all others go on."""
+        """Have a certificate for the names that no other covers; those that there are do not depend on it."""
+        complaint = ""
         try:
             default_certificate.ensure(self._settings.state_directory)
         except CertstoreError as error:
-            if not self._lacks_default:
-                log.error("%s", error)
-            self._lacks_default = True
-        else:
-            self._lacks_default = False
+            complaint = str(error)
+        if complaint and complaint != self._complaint:
+            log.error("%s; until then, names without a certificate may be refused", complaint)
+        self._complaint = complaint
 
     def _publish(self, before: Snapshot, put: list[CertifiedKey], retire: list[str]) -> None:
         self._number += 1

@@ -3,25 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 settings.register_profile("snigate", deadline=None)  # a machine may be slow for a while
 settings.load_profile("snigate")
-
-
-@pytest.fixture
-def public() -> Iterator[Path]:
-    """A directory that every user can reach, as pytest's own are not."""
-    directory = Path(tempfile.mkdtemp(prefix="snigate-"))
-    directory.chmod(0o755)
-    yield directory
-    shutil.rmtree(directory)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

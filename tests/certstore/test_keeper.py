@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import socket
 import time
 from collections.abc import AsyncIterator, Callable
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from certstore import default_certificate
 from certstore.catalogue import Catalogue, Settings, Snapshot
 from certstore.certificate import Certificate
 from certstore.keeper import SOON, Keeper
@@ -322,33 +319,5 @@ def test_a_panic_while_a_chain_is_verified_costs_that_certificate_its_chain(
             good.write(kept.certs, "good")
             await until(lambda: serves(replica, good, "good.example"), "the others go on")
             await until(lambda: serves(replica, evil, "evil.example"), "and so does this one")
-
-    asyncio.run(scenario())
-
-
-def test_while_the_default_certificate_cannot_be_made_anew_it_stays_and_all_others_are_served(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    first, second = self_signed("a.example"), self_signed("b.example")
-
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    async def scenario() -> None:
-        async with running(tmp_path) as kept, kept.following() as replica:
-            made = replica.selector.select(None)
-            assert made is not None
-            monkeypatch.setattr(default_certificate, "write_private_file", full)
-            (kept.state / default_certificate.FILE).unlink()
-            for pair, name in ((first, "a.example"), (second, "b.example")):
-                pair.write(kept.certs, name)
-                await until(partial(serves, replica, pair, name), f"{name} is served")
-            left = replica.selector.select(None)
-            assert left is not None
-            assert left.certificate == made.certificate
-            assert caplog.text.count("the default certificate cannot be written (No space left on device)") == 1
-            monkeypatch.undo()
-            self_signed("c.example").write(kept.certs, "c.example")
-            await until((kept.state / default_certificate.FILE).exists, "it is made once it can be")
 
     asyncio.run(scenario())

@@ -5,6 +5,7 @@ import pwd
 import shutil
 import stat
 import subprocess
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -134,18 +135,20 @@ def test_the_supervisor_keeps_what_it_takes_to_start_and_end_others() -> None:
     assert in_child(work) == 0
 
 
-def test_no_program_gives_back_what_was_given_up(public: Path) -> None:
+def test_no_program_gives_back_what_was_given_up() -> None:
     """A program that is root by its own right, for whoever executes it."""
-    program = Path(shutil.copy("/usr/bin/id", public))
-    program.chmod(0o4755)
+    with tempfile.TemporaryDirectory(prefix="snigate-") as directory:
+        Path(directory).chmod(0o755)
+        program = Path(shutil.copy("/usr/bin/id", directory))
+        program.chmod(0o4755)
 
-    def work() -> None:
-        supervise_only(None)
-        become(find_user("nobody"))
-        done = subprocess.run([program, "-u"], capture_output=True, check=True)
-        assert int(done.stdout) == NOBODY.pw_uid
+        def work() -> None:
+            supervise_only(None)
+            become(find_user("nobody"))
+            done = subprocess.run([program, "-u"], capture_output=True, check=True)
+            assert int(done.stdout) == NOBODY.pw_uid
 
-    assert in_child(work) == 0
+        assert in_child(work) == 0
 
 
 def test_where_a_sandbox_lets_nothing_be_given_up_it_is_said_and_all_goes_on(
