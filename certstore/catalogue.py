@@ -84,7 +84,6 @@ class Catalogue:
         self._trust = TrustStore.load(settings.roots)
         self._verifier = Verifier(self._trust)
         self._again_in: float | None = None
-        self._made: CertifiedKey | None = None
         self._certificates: dict[str, CertifiedKey] = {}
         self._touched: set[str] = set()  # fingerprints whose entry has to be made anew
         self._problems: tuple[Problem, ...] = ()
@@ -146,13 +145,12 @@ class Catalogue:
         self._touched |= self._verifier.verify(self._inventory.pairs, now, verify_at_most)
         touched, self._touched = self._touched, set()
         changed = self._changed_of(touched)
-        self._made = default_certificate.load(self._settings.state_directory) or self._made
         name, default_problems = self._default_name()
         return Snapshot(
             certificates=self._certificates,
             changed=changed,
             default_name=name,
-            made=self._made,
+            made=default_certificate.load(self._settings.state_directory),
             problems=(*self._problems, *(one._replace(path=_utf8(one.path)) for one in default_problems)),
             waiting=self._shown_waiting(),
             unverified=self._verifier.unverified,

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from certstore import default_certificate
 from certstore.catalogue import DEFAULT_NAME_FILE, Catalogue, Settings, Snapshot
 from certstore.certified_key import CertifiedKey
 from tests.support.pki import DAY, Authority, Pair, self_signed
@@ -218,15 +217,3 @@ def test_a_snapshot_before_verification_sends_only_authorities_along(store: Stor
     snapshot = store.catalogue.assess(NOW, verify_at_most=0)
     assert snapshot.unverified == 2
     assert {entry.chain for entry in snapshot.certificates.values()} == {(issuing.der,)}
-
-
-def test_the_default_certificate_that_was_made_stays_when_its_file_goes_and_until_there_is_another(
-    store: Store,
-) -> None:
-    made = default_certificate.ensure(store.state)
-    assert store.refreshed().made == made
-    (store.state / default_certificate.FILE).unlink()
-    assert store.refreshed().made == made
-    other = default_certificate.ensure(store.state)
-    assert other.fingerprint != made.fingerprint
-    assert store.refreshed().made == other
