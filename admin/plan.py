@@ -21,7 +21,6 @@ from admin import access_token, logs
 from admin.processes import control, keep, work
 from admin.state import StateDirectory, StateError
 from admin.surroundings import Sockets, Surroundings
-from certstore.errors import CertstoreError
 from config.addresses import TcpAddress
 from config.errors import ConfigError
 from config.model import Config
@@ -107,9 +106,6 @@ class Planner:
         with contextlib.ExitStack() as undo:
             with problems.of(StateError):
                 token = access_token.ensure(config.admin.token_file)
-            made: tuple[Path, ...] = ()
-            with problems.of(CertstoreError):
-                made = self._state.default_certificate_for(self._user)
             workers = config.server.workers or usable_cpus()
             before = current.bound if current is not None else ()
             with problems.of(BindError):
@@ -119,6 +115,7 @@ class Planner:
                 sockets = self._control_sockets(config, current, undo)
             with problems.of(BindError):
                 keeper, path = self._keeper(config, current, undo)
+            made = self._state.default_certificate_for(self._user)
             watched = {path: identity(path) for path in (*made, *client_auth_files(config))}
             routes: dict[str, RouteTable] = {}
             with problems.of(ClientAuthError):
