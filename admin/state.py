@@ -119,7 +119,7 @@ class StateDirectory:
         try:
             default_certificate.ensure(self.path)
         except CertstoreError as error:
-            log.error("%s", error)
+            log.error("%s; until then, names without a certificate may be refused", error)
         return (self.path / default_certificate.FILE,)
 
     @property
