@@ -115,7 +115,8 @@ class Planner:
                 sockets = self._control_sockets(config, current, undo)
             with problems.of(BindError):
                 keeper, path = self._keeper(config, current, undo)
-            watched = {path: identity(path) for path in client_auth_files(config)}
+            made = self._state.default_certificate_for(self._user)
+            watched = {path: identity(path) for path in (*made, *client_auth_files(config))}
             routes: dict[str, RouteTable] = {}
             with problems.of(ClientAuthError):
                 routes = route_tables(config)
@@ -169,7 +170,7 @@ class Planner:
         )
         listening = bind_unix(path, self._user)
         undo.callback(listening.close)
-        return ChildSpec("keeper", partial(keep, config, listening), (listening,)), path
+        return ChildSpec("keeper", partial(keep, config, listening, self._user), (listening,)), path
 
     def _control_sockets(self, config: Config, current: ServerPlan | None, undo: contextlib.ExitStack) -> Sockets:
         """The operator's sockets; those whose address is the same are kept. Raises BindError."""

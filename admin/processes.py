@@ -1,7 +1,6 @@
 """What the processes do, from their first moment: say who they are, give up what only root may, and begin.
 
-Each function is the `main` of a process of one role. Supervisor and keeper stay who started snigate: the keeper may
-have to read what only root can.
+Each function is the `main` of a process of one role. The keeper may have to read what only root can.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ import asyncio
 import logging
 import os
 import socket
+from collections.abc import Set
 
 from admin import logs
 from admin.settings import certificate_settings
@@ -25,7 +25,7 @@ from certstore.selector import Selector
 from config.model import Config
 from proxy import worker
 from proxy.channel import Channel, Message
-from proxy.privileges import User, become
+from proxy.privileges import KEEPERS, User, confine
 from proxy.sockets import Share
 
 log = logging.getLogger("snigate.serve")
@@ -45,17 +45,16 @@ def control(surroundings: Surroundings, user: User | None, _: int, channel: Chan
     control.run(surroundings, channel)
 
 
-def keep(config: Config, listening: socket.socket, _: int, channel: Channel) -> None:
+def keep(config: Config, listening: socket.socket, user: User | None, _: int, channel: Channel) -> None:
     """Be the keeper."""
-    _begin("keeper", config, None)
+    _begin("keeper", config, user, KEEPERS)
     asyncio.run(_keep_until_alone(config, listening, channel))
 
 
-def _begin(name: str, config: Config, user: User | None) -> None:
+def _begin(name: str, config: Config, user: User | None, keeping: Set[int] = frozenset()) -> None:
     logs.configure(config.log)
     logs.name_process(name)
-    if user is not None:
-        become(user)
+    confine(user, keeping)
 
 
 async def _keep_until_alone(config: Config, listening: socket.socket, channel: Channel) -> None:

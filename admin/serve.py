@@ -16,7 +16,7 @@ from config.model import Config
 from proxy.channel import Message
 from proxy.inherited import Inherited
 from proxy.metrics import empty_directory, remove_gauges
-from proxy.privileges import user_to_become
+from proxy.privileges import supervise_only, user_to_become
 from proxy.service_manager import ServiceManager
 from proxy.supervisor import Supervisor
 
@@ -29,6 +29,7 @@ def serve(config: Config, on_ready: Callable[[Ready], None], reread: Callable[[]
     """
     started_at = time.time()
     user = user_to_become(config.server.user)
+    supervise_only(user)
     state = StateDirectory(config.server.state_directory)
     metrics_directory = empty_directory(state.path)
     if user is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 import stat
 import time
@@ -17,9 +18,12 @@ from pathlib import Path
 from certstore import default_certificate
 from certstore.cabinet import REQUESTS
 from certstore.catalogue import CERTIFICATES, TRUSTED
+from certstore.errors import CertstoreError
 from certstore.private_file import sweep
 from certstore.unreadable import user_name
 from proxy.privileges import User
+
+log = logging.getLogger("snigate.serve")
 
 KEEPER_SOCKETS = "keeper-*.sock"
 CONTROL_SOCKET = "control.sock"
@@ -104,6 +108,19 @@ class StateDirectory:
                 f"{user.name} cannot reach the state directory {self.path}, since {closed} lets nobody else through; "
                 f"change its mode (chmod o+x {closed}), or set server.state_directory to another"
             )
+
+    def default_certificate_for(self, user: User | None) -> tuple[Path, ...]:
+        """Make the default certificate, which the keeper, being this user, may not; the file, which is to be watched.
+
+        None: the keeper does so itself. All others are served without it, so that it cannot be made is only said.
+        """
+        if user is None:
+            return ()
+        try:
+            default_certificate.ensure(self.path)
+        except CertstoreError as error:
+            log.error("%s; until then, names without a certificate may be refused", error)
+        return (self.path / default_certificate.FILE,)
 
     @property
     def control_socket(self) -> Path:

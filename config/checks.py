@@ -17,7 +17,10 @@ from config.words import quoted, suggestion
 
 Findings = Iterator[tuple[KeyPath, str]]
 
-_NOT_OF_REDIRECTS = ("tls", "require_tls", "alpn", "strict_sni", "default", "pin", "backend", "routes")
+_NOT_OF_REDIRECTS = (
+    *("tls", "require_tls", "alpn", "strict_sni", "default", "pin", "backend"),
+    *("preamble_timeout", "idle_timeout", "routes"),
+)
 _ONLY_OF_REDIRECTS = ("redirect_port", "acme_webroot", "acme_backend")
 # Keys of a route about TLS that ends here.
 _TERMINATION = frozenset({"profile", "alpn", "client_auth", "client_ca", "client_crl"})
@@ -36,6 +39,7 @@ def inconsistencies(config: Config) -> Findings:
     for index, listener in enumerate(config.listeners):
         yield from _hosts_given_twice(listener, ("listeners", index, "routes"))
         yield from _idle_default(listener, ("listeners", index))
+        yield from _idle_preamble(listener, ("listeners", index))
         for place, route in enumerate(listener.routes):
             yield from _idle_keys(listener, route, ("listeners", index, "routes", place))
             yield from _twice_encrypted(config, listener, route, ("listeners", index, "routes", place))
@@ -170,6 +174,14 @@ def _idle_default(listener: ListenerConfig, path: KeyPath) -> Findings:
         yield (
             (*path, "default"),
             "has no effect with strict_sni = true, which refuses whom the default certificate is for; leave one out",
+        )
+
+
+def _idle_preamble(listener: ListenerConfig, path: KeyPath) -> Findings:
+    if listener.preamble_timeout is not None and listener.tls != "starttls" and not listener.redirects:
+        yield (
+            (*path, "preamble_timeout"),
+            'has no effect without tls = "starttls", since nothing comes before TLS; say that, or leave the key out',
         )
 
 

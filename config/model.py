@@ -62,6 +62,7 @@ __all__ = [
 
 MAIL_PROTOCOLS: frozenset[str] = frozenset({"smtp", "imap", "pop3", "sieve"})
 HTTP_REDIRECT = "http-redirect"
+FEWEST_HANDSHAKES = 100  # unfinished, that a worker has room for unless `max_handshakes` says otherwise
 MAIL_IDLE_TIMEOUT = 35 * 60.0  # seconds; IMAP servers wait at least 30 minutes (RFC 3501 section 5.4), with a margin
 
 # IANA's registry of ALPN protocol names; SMTP has none.
@@ -103,10 +104,16 @@ class ServerConfig(Table):
     max_connections: Count = 20000
     max_connections_per_client: Count | None = None
     max_connection_rate_per_client: Count | None = None
+    max_handshakes: Count | None = None
     preamble_timeout: Duration = 300.0
     handshake_timeout: Duration = 10.0
     idle_timeout: Duration = 30 * 60.0
     backend_connect_timeout: Duration = 5.0
+
+    @property
+    def most_handshakes(self) -> int:
+        """How many unfinished handshakes a worker holds: what the file says, else a quarter of its connections."""
+        return self.max_handshakes or max(FEWEST_HANDSHAKES, self.max_connections // 4)
 
 
 class AdminConfig(Table):
@@ -174,7 +181,7 @@ class ListenerConfig(Table):
 
     `backend` is a key of `Config.backends` or WELCOME; None on an http-redirect listener, and only there. An absent
     `alpn` is the mail protocol's registered name, and empty (the extension is ignored) for the others. `default` None:
-    that of [certificates].
+    that of [certificates]. Limits and time-outs None: those of [server], see `Config.handshake_timeout_of` and others.
     """
 
     name: Name = Field(examples=["web"])
@@ -191,6 +198,12 @@ class ListenerConfig(Table):
     redirect_port: Port = 443
     acme_webroot: AbsolutePath | None = None
     acme_backend: BackendReference | None = None
+    max_connections: Count | None = None
+    max_connections_per_client: Count | None = None
+    max_connection_rate_per_client: Count | None = None
+    preamble_timeout: Duration | None = None
+    handshake_timeout: Duration | None = None
+    idle_timeout: Duration | None = None
     routes: tuple[RouteConfig, ...] = ()
 
     @field_validator("backend", mode="before")
@@ -277,8 +290,18 @@ class Config(Table):
             listeners=(listener,),
         )
 
+    def preamble_timeout_of(self, listener: ListenerConfig) -> float:
+        """Seconds for what is said before TLS."""
+        return self.server.preamble_timeout if listener.preamble_timeout is None else listener.preamble_timeout
+
+    def handshake_timeout_of(self, listener: ListenerConfig) -> float:
+        """Seconds for a handshake."""
+        return self.server.handshake_timeout if listener.handshake_timeout is None else listener.handshake_timeout
+
     def idle_timeout_of(self, listener: ListenerConfig) -> float:
         """Seconds without traffic after which a connection ends: what the file says, else 30 minutes, mail 35."""
+        if listener.idle_timeout is not None:
+            return listener.idle_timeout
         if listener.is_mail and "idle_timeout" not in self.server.model_fields_set:
             return MAIL_IDLE_TIMEOUT
         return self.server.idle_timeout

@@ -2,22 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from config.errors import Problem
 from config.mail_warnings import mail_warnings
-from config.model import Config, RouteConfig
+from config.model import Config, ListenerConfig, RouteConfig
 
 
 def warnings(config: Config) -> list[Problem]:
-    """The warnings about a loaded configuration, in the order of its listeners."""
-    found = []
+    """The warnings about a loaded configuration: about [server], then in the order of its listeners."""
+    source = config.source or Path("built-in defaults")
+    found = [Problem(f"server.{key}", message, source) for key, message in _servers_idle_limits(config)]
     for index, listener in enumerate(config.listeners):
         file = config.file_of_listener(index) or Path("built-in defaults")
-        for key, message in mail_warnings(config, listener):
+        for key, message in (*mail_warnings(config, listener), *_listeners_idle_limits(config, listener)):
             found.append(Problem(f"listeners[{listener.name}].{key}", message, file))
         found += _open_side_doors(config, index)
     return found
+
+
+def _servers_idle_limits(config: Config) -> Iterator[tuple[str, str]]:
+    """Limits of [server] that are never reached, since there is room for fewer connections."""
+    server = config.server
+    for key in ("max_connections_per_client", "max_handshakes"):
+        limit = getattr(server, key)
+        if limit is not None and limit > server.max_connections:
+            yield key, _never_reached(limit, "server.max_connections", server.max_connections)
+
+
+def _listeners_idle_limits(config: Config, listener: ListenerConfig) -> Iterator[tuple[str, str]]:
+    """The same of a listener's own."""
+    room, key = config.server.max_connections, "server.max_connections"
+    if listener.max_connections is not None:
+        if listener.max_connections > room:
+            yield "max_connections", _never_reached(listener.max_connections, key, room)
+        else:
+            room, key = listener.max_connections, "this listener's max_connections"
+    limit = listener.max_connections_per_client
+    if limit is not None and limit > room:
+        yield "max_connections_per_client", _never_reached(limit, key, room)
+
+
+def _never_reached(limit: int, key: str, room: int) -> str:
+    return f"{limit} is never reached, since {key} ({room}) comes first; lower it, or raise that"
 
 
 def _open_side_doors(config: Config, index: int) -> list[Problem]:

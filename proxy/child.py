@@ -22,6 +22,8 @@ from proxy.channel import MAX_LINE, Channel, Message, encode
 log = logging.getLogger("snigate.supervisor")
 
 STABLE = 5.0  # seconds a child must have lived for its next start not to be delayed
+FIRST_DELAY = 0.1  # seconds until a child is started again that died soon after its start...
+DOUBLINGS = 10  # ...doubled with each further such death, more often than it takes to MAX_DELAY
 MAX_DELAY = 10.0  # seconds between starts of a child that keeps dying
 MAX_UNREAD = 1 << 20  # bytes a child may leave unread before it is replaced
 
@@ -58,7 +60,7 @@ class Child:
         self.deadline: float | None = None  # monotonic seconds at which it is killed
         self.alive_at: float | None = None  # monotonic seconds of its last sign of life; None: it has given none yet
         self._started = 0.0
-        self._deaths = 0  # in a row, each soon after its start
+        self.deaths = 0  # in a row, each soon after its start
         self._channel: socket.socket | None = None
         self._selector: selectors.BaseSelector | None = None
         self._received = bytearray()
@@ -154,8 +156,8 @@ class Child:
 
     def delay(self, now: float) -> float:
         """Plan the next start after a death; returns the seconds until then, more with each death in a row."""
-        self._deaths = 0 if now - self._started > STABLE else self._deaths + 1
-        seconds = min(MAX_DELAY, 0.1 * 2.0 ** (self._deaths - 1)) if self._deaths else 0.0
+        self.deaths = 0 if now - self._started > STABLE else self.deaths + 1
+        seconds = min(MAX_DELAY, FIRST_DELAY * 2.0 ** min(self.deaths - 1, DOUBLINGS)) if self.deaths else 0.0
         self.start_at = now + seconds
         return seconds
 

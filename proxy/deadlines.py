@@ -7,7 +7,7 @@ timer serves all; to set and to clear is to put into a dictionary and to take ou
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from proxy.poller import Loop
 
@@ -19,27 +19,30 @@ class Waiting(Protocol):
         """The deadline has come; it is set no more."""
 
 
-class Deadlines:
-    """Deadlines, each `seconds` after it is set."""
+W = TypeVar("W", bound=Waiting)
+
+
+class DeadlinesOf(Generic[W]):
+    """Deadlines of one kind of things, each `seconds` after it is set."""
 
     __slots__ = ("_due", "_loop", "_timer", "seconds")
 
     def __init__(self, loop: Loop, seconds: float) -> None:
         self._loop = loop
-        self._due: dict[Waiting, float] = {}  # in the order of their times
+        self._due: dict[W, float] = {}  # in the order of their times
         self._timer: asyncio.TimerHandle | None = None
         self.seconds = seconds
 
     def __len__(self) -> int:
         return len(self._due)
 
-    def set(self, who: Waiting, now: float) -> None:
+    def set(self, who: W, now: float) -> None:
         """Set who has none now a deadline. `now`: the loop's time."""
         self._due[who] = now + self.seconds
         if self._timer is None:
             self._timer = self._loop.call_later(self.seconds, self._look)
 
-    def clear(self, who: Waiting) -> None:
+    def clear(self, who: W) -> None:
         """There is nothing to wait for any more, or never was."""
         self._due.pop(who, None)
 
@@ -56,3 +59,9 @@ class Deadlines:
         for who in overdue:
             if self._due.pop(who, None) is not None:  # what came of another may have cleared it
                 who.overdue()
+
+
+class Deadlines(DeadlinesOf[Waiting]):
+    """Deadlines of whatever waits."""
+
+    __slots__ = ()

@@ -61,6 +61,9 @@ HANDSHAKE_FAILURES: dict[str, FailureKind] = {
         Whose.CLIENT, None, "the client's certificate is not of the route's authorities, has expired or is revoked"
     ),
     "timeout": FailureKind(Whose.CLIENT, None, "the handshake was not done within handshake_timeout"),
+    "crowded_out": FailureKind(
+        Whose.CLIENT, None, "more handshakes were unfinished than max_handshakes, and this one made room"
+    ),
     "disconnected": FailureKind(Whose.CLIENT, None, "the client went away before the handshake was done"),
     "protocol_error": FailureKind(Whose.CLIENT, None, "the client broke the TLS protocol"),
     "no_certificate": FailureKind(Whose.OPERATOR, 80, "there is no certificate that can be served"),

@@ -13,10 +13,12 @@ from proxy.entrance import Enter
 from proxy.limits import Limits
 from proxy.poller import Loop
 from proxy.sockets import BACKLOG
+from proxy.throttle import Throttle
 
 log = logging.getLogger("snigate.listener")
 
 BATCH = 8  # connections begun at one wake-up: enough to keep up, few enough to be fair to those already open
+COMPLAIN_EVERY = 60.0  # seconds between messages that there is no room
 PAUSE = 0.1  # seconds without accepting after the worker was full, or the kernel short of descriptors or memory
 
 _SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -34,6 +36,7 @@ class Listener:
         self._enter = enter
         self._resume: asyncio.TimerHandle | None = None
         self._short = False
+        self._complaints = Throttle(COMPLAIN_EVERY)
 
     def start(self) -> None:
         """Accept from now on."""
@@ -56,6 +59,7 @@ class Listener:
     def _acceptable(self) -> None:
         for _ in range(BATCH):
             if self._limits.full:
+                self._say_full()
                 self._pause()
                 return
             if not self._accept():
@@ -84,6 +88,14 @@ class Listener:
         if self._resume is None:
             self._loop.remove_reader(self._socket.fileno())
             self._resume = self._loop.call_later(PAUSE, self.start)
+
+    def _say_full(self) -> None:
+        if self._complaints.allows(self._loop.time()):
+            log.warning(
+                "listener %s: %s is reached; who connects now waits until a connection has ended",
+                self._name,
+                self._limits.reached,
+            )
 
     def _say_shortage(self, error: OSError) -> None:
         if not self._short:

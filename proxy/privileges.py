@@ -1,11 +1,28 @@
-"""Giving up what only root may: workers and control become `server.user` before they meet anything a stranger sends."""
+"""Giving up what only root may, before anything is met that a stranger or a certificate file says.
+
+With `server.user`, workers, control and keeper become that user; the keeper alone keeps the right to read what others
+may not. The supervisor stays root, with the few capabilities that it has a use for. Who starts snigate as root without
+`server.user` has chosen to have it so. Whoever is not root may have been given capabilities: none outlives the fork but
+the keeper's.
+"""
 
 from __future__ import annotations
 
+import logging
 import os
 import pwd
 import stat
+from collections.abc import Set
 from dataclasses import dataclass
+
+from proxy import capabilities
+from proxy.capabilities import Capability
+
+log = logging.getLogger("snigate.serve")
+
+# To bind, to give files away and remove what is in them, to become and to end children.
+SUPERVISORS = frozenset(Capability)
+KEEPERS = frozenset({Capability.DAC_READ_SEARCH})
 
 
 class UserError(Exception):
@@ -54,8 +71,37 @@ def user_to_become(name: str | None) -> User | None:
     return user
 
 
-def become(user: User) -> None:
-    """Be this user, with this user's groups and no others, and no way back. Raises OSError."""
+def supervise_only(user: User | None) -> None:
+    """Be the supervisor: let no program give this process or its children more; with `user`, have what it takes.
+
+    Raises OSError.
+    """
+    capabilities.gain_nothing()
+    if user is not None:
+        capabilities.give_up_bounds(SUPERVISORS)
+        capabilities.keep_only(SUPERVISORS)
+
+
+def confine(user: User | None, keeping: Set[int] = frozenset()) -> None:
+    """In a process just forked: be this user, and have these capabilities at most. Raises OSError."""
+    if user is not None:
+        become(user, keeping)
+    elif os.geteuid() != 0 and not capabilities.permitted() <= keeping:
+        try:
+            capabilities.hand_on(keeping)
+        except PermissionError as error:  # a sandbox's filter; the rest of it is in force
+            log.warning("capabilities cannot be given up (%s); allow the system call capset", error.strerror)
+
+
+def become(user: User, keeping: Set[int] = frozenset()) -> None:
+    """Be this user, with this user's groups and no others, and no way back. Raises OSError.
+
+    Of root's capabilities only `keeping` are kept, and also handed on to the programs that this process executes.
+    """
     os.initgroups(user.name, user.gid)
     os.setresgid(user.gid, user.gid, user.gid)
-    os.setresuid(user.uid, user.uid, user.uid)  # from root: all capabilities go with it (capabilities(7))
+    capabilities.give_up_bounds(keeping)
+    capabilities.keep_through_change_of_user(bool(keeping))
+    os.setresuid(user.uid, user.uid, user.uid)
+    capabilities.keep_through_change_of_user(False)
+    capabilities.hand_on(keeping)

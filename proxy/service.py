@@ -16,6 +16,7 @@ from proxy.client_hello import ClientHello
 from proxy.contexts import CertificateContexts, ContextError
 from proxy.deadlines import Deadlines
 from proxy.errors import HandshakeError
+from proxy.handshakes import HandshakeDeadlines, Handshakes
 from proxy.limits import Limits
 from proxy.mail import MailService
 from proxy.metrics import BackendMetrics, ListenerMetrics
@@ -53,20 +54,21 @@ class Service:
     metrics: ListenerMetrics
     access_log: AccessLog | None
     limits: Limits
+    unfinished: Handshakes  # the worker's, of all its listeners
     buffer: memoryview
     ids: Iterator[str]
     complaints: Throttle
     mail: MailService | None = None
     sessions: set[Session] = field(default_factory=set)
     prefaces: Deadlines = field(init=False)
-    handshakes: Deadlines = field(init=False)
+    handshakes: HandshakeDeadlines = field(init=False)
     glances: Deadlines = field(init=False)
     patience: Patience = field(init=False)
     speaks_first: bool = field(init=False)  # clients are greeted, and begin TLS by their protocol's STARTTLS
 
     def __post_init__(self) -> None:
         self.prefaces = Deadlines(self.loop, self.preamble_timeout)
-        self.handshakes = Deadlines(self.loop, self.handshake_timeout)
+        self.handshakes = self.unfinished.deadlines(self.loop, self.handshake_timeout)
         self.glances = Deadlines(self.loop, GLANCE)
         self.patience = Patience(self.loop, self.idle_timeout)
         self.speaks_first = self.mail is not None and self.mail.starttls

@@ -394,7 +394,7 @@ class Session(Outlet):
         self.state = State.OVER
         self.account.reason = reason
         self._service.metrics.failures[reason].inc()
-        self._close(reset_client=False)
+        self._close(reset_client=reason == "crowded_out")
         self._over(Outcome.HANDSHAKE_FAILED)
 
     def _abandon(self, outcome: Outcome, words: bytes = b"") -> None:

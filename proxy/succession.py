@@ -129,7 +129,8 @@ class Succession:
             self._roll.failure = self._roll.failure or failure
         elif any(child is one for one in self.serving):
             delay = child.delay(now)
-            log.error("%s %s; it is started again%s", child.name, how, f" in {delay:g} s" if delay else "")
+            often = f" ({child.deaths} deaths, each soon after a start)" if child.deaths > 1 else ""
+            log.error("%s %s; it is started again%s", child.name, how, f" in {delay:g} s{often}" if delay else "")
             return True
         self._family.forget(child)
         return False

@@ -31,6 +31,7 @@ from proxy.channel import Channel
 from proxy.connection_ids import connection_ids
 from proxy.contexts import CertificateContexts
 from proxy.entrance import Begin, Enter, behind_proxies, direct
+from proxy.handshakes import Handshakes
 from proxy.health import HealthChecks
 from proxy.leg import shared_buffer
 from proxy.limits import Limits
@@ -172,6 +173,7 @@ class _Worker:
         limits = Limits(
             server.max_connections, server.max_connections_per_client, server.max_connection_rate_per_client
         )
+        unfinished = Handshakes(server.most_handshakes)
         poller, buffer = Poller(asyncio.get_running_loop()), shared_buffer()
         mail = mail_services(self._config)
         await self._probe(poller, mail, {one.name: one for one in pools})
@@ -184,8 +186,8 @@ class _Worker:
                 name=listener.name,
                 plain_http=not listener.is_mail,
                 strict_sni=listener.strict_sni,
-                preamble_timeout=server.preamble_timeout,
-                handshake_timeout=server.handshake_timeout,
+                preamble_timeout=self._config.preamble_timeout_of(listener),
+                handshake_timeout=self._config.handshake_timeout_of(listener),
                 idle_timeout=self._config.idle_timeout_of(listener),
                 routes=self._generation.routes[listener.name],
                 selector=selector_of(listener, self._replica),
@@ -195,7 +197,8 @@ class _Worker:
                 backend_metrics=backend_metrics,
                 metrics=self._metrics.listener(listener.name),
                 access_log=access_log,
-                limits=limits,
+                limits=_limits_of(listener, limits),
+                unfinished=unfinished,
                 buffer=buffer,
                 ids=self._ids,
                 complaints=self._complaints,
@@ -224,10 +227,10 @@ class _Worker:
             name=listener.name,
             port=listener.redirect_port,
             acme=acme[listener.acme_backend] if listener.acme_backend is not None else listener.acme_webroot,
-            handshake_timeout=self._config.server.handshake_timeout,
+            handshake_timeout=self._config.handshake_timeout_of(listener),
             metrics=self._metrics.listener(listener.name),
             access_log=access_log,
-            limits=limits,
+            limits=_limits_of(listener, limits),
             ids=self._ids,
             complaints=self._complaints,
         )
@@ -287,3 +290,9 @@ class _Worker:
 
 def _sessions(service: Service | RedirectService) -> list[Session | Redirect]:
     return list(service.sessions)
+
+
+def _limits_of(listener: ListenerConfig, worker: Limits) -> Limits:
+    return worker.for_listener(
+        listener.max_connections, listener.max_connections_per_client, listener.max_connection_rate_per_client
+    )

@@ -142,3 +142,24 @@ def test_a_state_directory_that_the_user_could_change_is_not_shared_with_that_us
     state = StateDirectory(tmp_path / "state")
     with pytest.raises(StateError, match=f"me could replace what is in the state directory {state.path}"):
         state.let_through(User("me", os.getuid(), os.getgid()))
+
+
+def test_the_default_certificate_is_made_for_a_keeper_that_may_not_and_left_to_one_that_may(tmp_path: Path) -> None:
+    state = StateDirectory(tmp_path)
+    file = tmp_path / default_certificate.FILE
+    assert state.default_certificate_for(None) == ()
+    assert not file.exists()
+    assert state.default_certificate_for(User("nobody", 65534, 65534)) == (file,)
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_default_certificate_that_cannot_be_made_is_said_and_watched_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(default_certificate, "write_private_file", refuse)
+    watched = StateDirectory(tmp_path).default_certificate_for(User("nobody", 65534, 65534))
+    assert watched == (tmp_path / default_certificate.FILE,)
+    assert "the default certificate cannot be written (No space left on device)" in caplog.text

@@ -359,3 +359,29 @@ def test_plain_text_is_allowed_between_mail_servers_alone(problems: Problems, li
     listener = f'[[listeners]]\nname = "mx"\nbind = [":587"]\nbackend = "mail"\n{lines}'
     (problem,) = [one for one in problems(backend + listener) if one.key.endswith("require_tls")]
     assert message in problem.message
+
+
+def test_a_time_for_what_comes_before_tls_needs_something_that_does(problems: Problems, loaded: Load) -> None:
+    (problem,) = problems(LISTENER + 'preamble_timeout = "1m"\n')
+    assert problem.key == "listeners[web].preamble_timeout"
+    assert 'has no effect without tls = "starttls"' in problem.message
+    mail = LISTENER.replace(":443", ":143") + 'protocol = "imap"\ntls = "starttls"\npreamble_timeout = "1m"\n'
+    assert loaded(mail).listeners[0].preamble_timeout == 60
+
+
+@pytest.mark.parametrize("key", ["preamble_timeout", "idle_timeout"])
+def test_a_listener_that_redirects_has_no_use_for_times_of_streams(problems: Problems, key: str) -> None:
+    (problem,) = problems(f'[[listeners]]\nname = "p"\nbind = [":80"]\nprotocol = "http-redirect"\n{key} = "1m"\n')
+    assert problem.key == f"listeners[p].{key}"
+    assert "has no use for this key; leave it out" in problem.message
+
+
+def test_a_listener_may_say_its_own_limits_in_the_servers_words_and_none_of_them_may_be_zero(
+    problems: Problems, loaded: Load
+) -> None:
+    lines = "max_connections = 5\nmax_connections_per_client = 2\nmax_connection_rate_per_client = 1\n"
+    (listener,) = loaded(LISTENER + lines).listeners
+    said = (listener.max_connections, listener.max_connections_per_client, listener.max_connection_rate_per_client)
+    assert said == (5, 2, 1)
+    found = problems(LISTENER + lines.replace("5", "0").replace("2", "0").replace("1", "0"))
+    assert [one.key for one in found] == [f"listeners[web].{line.partition(' ')[0]}" for line in lines.splitlines()]

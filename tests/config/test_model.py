@@ -98,6 +98,27 @@ def test_mail_listeners_idle_for_35_minutes_unless_the_file_says_otherwise() -> 
     assert [said.idle_timeout_of(each) for each in (web, imap)] == [1800, 1800]
 
 
+def test_a_listeners_own_time_outs_go_before_the_servers_which_hold_for_the_others() -> None:
+    config = Config(server=ServerConfig(preamble_timeout="1m", handshake_timeout="5s", idle_timeout="1h"))
+    own = listener(protocol="smtp", preamble_timeout="2m", handshake_timeout="6s", idle_timeout="2h")
+    times = [
+        (config.preamble_timeout_of(one), config.handshake_timeout_of(one), config.idle_timeout_of(one))
+        for one in (listener(), own)
+    ]
+    assert times == [(60, 5, 3600), (120, 6, 7200)]
+    assert Config().idle_timeout_of(listener(protocol="imap", idle_timeout="5m")) == 300
+
+
+@pytest.mark.parametrize(
+    ("said", "most"),
+    [({}, 5000), ({"max_connections": 1000}, 250), ({"max_connections": 10}, 100), ({"max_handshakes": 7}, 7)],
+)
+def test_a_quarter_of_the_connections_may_be_unfinished_unless_the_file_says_how_many(
+    said: dict[str, int], most: int
+) -> None:
+    assert ServerConfig(**said).most_handshakes == most
+
+
 def test_mail_protocols_are_those_where_the_server_greets_first() -> None:
     assert [p for p in ("tcp", "http", "smtp", "imap", "pop3", "sieve") if listener(protocol=p).is_mail] == [
         "smtp",

@@ -64,3 +64,29 @@ def test_a_demand_that_another_protocol_evades_is_warned_about(loaded: Load) -> 
 def test_sending_clients_on_to_https_lets_no_plain_text_through() -> None:
     config = Config.model_validate({"listeners": [{"name": "plain", "bind": [":80"], "protocol": "http-redirect"}]})
     assert warnings(config) == []
+
+
+def test_a_listeners_limit_that_the_servers_comes_before_is_warned_about(loaded: Load) -> None:
+    (warning,) = warnings(loaded("[server]\nmax_connections = 100\n" + LISTENER + "max_connections = 101\n"))
+    assert warning.key == "listeners[web].max_connections"
+    assert warning.message == (
+        "101 is never reached, since server.max_connections (100) comes first; lower it, or raise that"
+    )
+    assert warnings(loaded("[server]\nmax_connections = 100\n" + LISTENER + "max_connections = 100\n")) == []
+
+
+def test_a_limit_for_a_client_beyond_all_there_is_is_warned_about(loaded: Load) -> None:
+    own = "max_connections = 50\nmax_connections_per_client = {}\n"
+    (warning,) = warnings(loaded(LISTENER + own.format(51)))
+    assert warning.key == "listeners[web].max_connections_per_client"
+    assert "51 is never reached, since this listener's max_connections (50) comes first" in warning.message
+    assert warnings(loaded(LISTENER + own.format(50))) == []
+    (alone,) = warnings(loaded(LISTENER + "max_connections_per_client = 20001\n"))
+    assert "since server.max_connections (20000) comes first" in alone.message
+
+
+def test_limits_of_the_server_beyond_its_connections_are_warned_about(loaded: Load, tmp_path: Path) -> None:
+    text = "[server]\nmax_connections = 10\nmax_connections_per_client = 11\nmax_handshakes = 11\n"
+    found = warnings(loaded(text + LISTENER))
+    assert [one.key for one in found] == ["server.max_connections_per_client", "server.max_handshakes"]
+    assert {one.file for one in found} == {tmp_path / "snigate.toml"}

@@ -10,6 +10,11 @@ from hypothesis import strategies as st
 from proxy.limits import Limits
 
 
+def remembered(limits: Limits) -> dict[str, int]:
+    assert limits._held is not None
+    return limits._held.clients
+
+
 def test_a_worker_is_full_at_its_number_of_connections_and_not_once_one_has_ended() -> None:
     limits = Limits(2, None)
     assert limits.admit("192.0.2.1")
@@ -58,7 +63,81 @@ def test_a_connection_counts_for_its_client_once_it_is_named_and_for_the_worker_
     limits.release(None)
     limits.release("192.0.2.1")
     assert limits.open == 0
-    assert limits._clients == {}
+    assert remembered(limits) == {}
+
+
+def test_who_is_refused_for_what_is_open_has_not_used_up_new_connections() -> None:
+    moments = iter([0.0] * 40)
+    limits = Limits(100, 1, 1, lambda: next(moments))
+    assert limits.admit("192.0.2.1")
+    assert not any(limits.admit("192.0.2.1") for _ in range(20))
+    for _ in range(9):
+        limits.release("192.0.2.1")
+        assert limits.admit("192.0.2.1")
+    limits.release("192.0.2.1")
+    assert not limits.admit("192.0.2.1"), "ten were saved up, and ten were begun"
+
+
+def test_a_listener_that_says_no_limit_shares_all_of_its_workers() -> None:
+    limits = Limits(10, 1)
+    assert limits.for_listener(None, None, None) is limits
+
+
+def test_a_listener_is_full_at_its_own_number_and_leaves_others_their_room() -> None:
+    worker = Limits(3, None)
+    listener = worker.for_listener(1, None, None)
+    assert listener.admit("192.0.2.1")
+    assert listener.full
+    assert listener.reached == "its max_connections (1)"
+    assert not worker.full
+    assert worker.admit("192.0.2.1")
+    assert worker.admit("192.0.2.1")
+    assert worker.full
+    listener.release("192.0.2.1")
+    assert not worker.full
+    assert not listener.full
+
+
+def test_a_listener_is_full_when_its_worker_is() -> None:
+    worker = Limits(2, None)
+    listener = worker.for_listener(2, None, None)
+    worker.admit_unnamed()
+    listener.admit_unnamed()
+    assert listener.full
+    assert listener.reached == "server.max_connections (2)"
+    worker.release(None)
+    assert not listener.full
+
+
+def test_a_listeners_own_limit_for_a_client_counts_its_connections_alone() -> None:
+    worker = Limits(100, 1)
+    listener = worker.for_listener(None, 2, None)
+    assert worker.admit("192.0.2.1")
+    assert listener.admit("192.0.2.1")
+    assert listener.admit("192.0.2.1")
+    assert not listener.admit("192.0.2.1")
+    assert not worker.admit("192.0.2.1")
+    worker.release("192.0.2.1")
+    assert worker.admit("192.0.2.1")
+    assert not listener.admit("192.0.2.1")
+
+
+def test_what_a_listener_does_not_say_counts_with_the_workers_others() -> None:
+    worker = Limits(100, 2)
+    listener = worker.for_listener(50, None, None)
+    assert worker.admit("192.0.2.1")
+    assert listener.admit("192.0.2.1")
+    assert not listener.admit("192.0.2.1")
+    assert not worker.admit("192.0.2.1")
+    listener.release("192.0.2.1")
+    assert worker.admit("192.0.2.1")
+
+
+def test_a_listeners_own_rate_is_counted_apart() -> None:
+    worker = Limits(1000, None, 1, lambda: 0.0)
+    listener = worker.for_listener(None, None, 20)
+    assert [listener.admit("192.0.2.1") for _ in range(41)] == [True] * 40 + [False]
+    assert [worker.admit("192.0.2.1") for _ in range(11)] == [True] * 10 + [False]
 
 
 @pytest.mark.parametrize(
@@ -116,4 +195,45 @@ def test_nothing_is_remembered_of_clients_that_are_gone(came: list[str]) -> None
     limits = Limits(1000, 3)
     for address in [one for one in came if limits.admit(one)]:
         limits.release(address)
-    assert limits._clients == {}
+    assert remembered(limits) == {}
+
+
+own = st.one_of(st.none(), st.integers(1, 4))
+steps = st.lists(st.tuples(st.integers(0, 2), addresses, st.booleans()), max_size=80)
+
+
+@given(steps, own, own, own, own)
+def test_every_listener_keeps_to_its_own_limits_and_all_of_them_to_the_workers(
+    done: list[tuple[int, str, bool]], of_client: int | None, most: int | None, own_most: int | None, apart: int | None
+) -> None:
+    """Connections come to one of three listeners and go; each that may be admitted is, and no other."""
+    worker = Limits(6, of_client)
+    listeners = [worker, worker.for_listener(most, None, None), worker.for_listener(own_most, apart, None)]
+    wanted = [None, most, own_most]
+    open_now: list[tuple[int, str]] = []
+    for place, address, comes in done:
+        if not comes:
+            gone = next((one for one in open_now if one[0] == place), None)
+            if gone is not None:
+                open_now.remove(gone)
+                listeners[place].release(gone[1])
+            continue
+        here = sum(one == place for one, _ in open_now)
+        most_here = wanted[place]
+        assert listeners[place].full is (len(open_now) >= 6 or (most_here is not None and here >= most_here))
+        if listeners[place].full:
+            continue
+        by_itself = place == 2 and apart is not None
+        limit = apart if by_itself else of_client
+        same = [
+            one
+            for one, other in open_now
+            if prefix(other) == prefix(address) and ((one == 2 and apart is not None) is by_itself)
+        ]
+        assert listeners[place].admit(address) is (limit is None or len(same) < limit)
+        if limit is None or len(same) < limit:
+            open_now.append((place, address))
+        assert worker.open == len(open_now)
+    for place, address in open_now:
+        listeners[place].release(address)
+    assert [one.open for one in listeners] == [0, 0, 0]

@@ -19,6 +19,7 @@ from proxy.backend import Backend
 from proxy.connection_ids import connection_ids
 from proxy.contexts import CertificateContexts, front_context
 from proxy.errors import HANDSHAKE_FAILURES, Outcome
+from proxy.handshakes import Handshakes
 from proxy.leg import shared_buffer
 from proxy.limits import Limits
 from proxy.mail import MailService
@@ -80,6 +81,7 @@ def service(
     backend: Backend | None = None,
     strict: bool = False,
     mail: MailService | None = None,
+    unfinished: Handshakes | None = None,
 ) -> Service:
     """A service in the running loop that serves `pair` as NAME and relays to `backend`, or to the welcome page."""
     index = Index()
@@ -108,6 +110,7 @@ def service(
         metrics=listener_metrics(),
         access_log=None,
         limits=Limits(1000, None),
+        unfinished=unfinished or Handshakes(1000),
         buffer=shared_buffer(),
         ids=connection_ids(),
         complaints=Throttle(60),

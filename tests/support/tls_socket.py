@@ -20,15 +20,23 @@ NO_ALERT = -1
 
 
 class TlsSocket:
-    """A connection to `port` on loopback. Raises SSL.Error and OSError."""
+    """A connection to `port` on loopback, from the address `source` if that is given. Raises SSL.Error and OSError."""
 
     def __init__(
-        self, port: int, name: str | None = None, context: SSL.Context | None = None, *, receive_buffer: int = 0
+        self,
+        port: int,
+        name: str | None = None,
+        context: SSL.Context | None = None,
+        *,
+        receive_buffer: int = 0,
+        source: str | None = None,
     ) -> None:
         self.socket = socket.socket()
         if receive_buffer:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.settimeout(TIMEOUT)
+        if source is not None:
+            self.socket.bind((source, 0))
         self.socket.connect(("127.0.0.1", port))
         self.tls = MemoryClient(context, name.encode() if name is not None else None)
 
@@ -83,10 +91,15 @@ class TlsSocket:
 
 @contextlib.contextmanager
 def opened(
-    port: int, name: str | None = None, context: SSL.Context | None = None, *, receive_buffer: int = 0
+    port: int,
+    name: str | None = None,
+    context: SSL.Context | None = None,
+    *,
+    receive_buffer: int = 0,
+    source: str | None = None,
 ) -> Iterator[TlsSocket]:
     """A connection whose handshake is done; closed at the end of the block."""
-    made = TlsSocket(port, name, context, receive_buffer=receive_buffer)
+    made = TlsSocket(port, name, context, receive_buffer=receive_buffer, source=source)
     try:
         made.handshake()
         yield made

@@ -1,0 +1,87 @@
+"""A session whose unfinished handshake has to make room, in each state that it may be in then."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import pytest
+
+from proxy.errors import Outcome
+from proxy.handshakes import Handshakes
+from proxy.proxy_header import ProxyHeaderReader
+from proxy.session import Session, State
+from tests.support import client_hellos as hellos
+from tests.support.engine import MemoryClient
+from tests.support.loop import in_loop, tcp_pair
+from tests.support.pki import self_signed
+from tests.support.service import NAME, service, value
+
+PAIR = self_signed(NAME)
+HELLO = hellos.from_stdlib()
+STAGES = {
+    "introduction": (b"PROXY TCP4", State.PREFACE),
+    "silent": (b"", State.PEEKING),
+    "half a ClientHello": (HELLO[:50], State.PEEKING),
+    "a whole one": (HELLO, State.HANDSHAKING),
+}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@in_loop
+async def test_who_has_to_make_room_is_reset_and_counted_once(stage: str) -> None:
+    said, state = STAGES[stage]
+    one = service(PAIR, handshake_timeout=60, idle_timeout=60, unfinished=Handshakes(1))
+    near, far = tcp_pair()
+    await asyncio.get_running_loop().sock_sendall(far, said)
+    introduced = state is State.PREFACE
+    if introduced:
+        one.limits.admit_unnamed()
+    else:
+        assert one.limits.admit("192.0.2.1")
+    first = Session(one, near, ("192.0.2.1", 1), ProxyHeaderReader() if introduced else None)
+    while first.state is not state:
+        await asyncio.sleep(0.001)
+    if state is State.HANDSHAKING:
+        assert await asyncio.get_running_loop().sock_recv(far, 1 << 16), "what snigate has to say"
+    after, other = tcp_pair()
+    assert one.limits.admit("192.0.2.2")
+    second = Session(one, after, ("192.0.2.2", 1))
+    assert (first.state, second.state) == (State.OVER, State.PEEKING)
+    with pytest.raises(ConnectionResetError):
+        await asyncio.get_running_loop().sock_recv(far, 1)
+    assert value(one.metrics.failures["crowded_out"]) == 1
+    assert value(one.metrics.outcomes[Outcome.HANDSHAKE_FAILED]) == 1
+    assert one.sessions == {second}
+    assert one.limits.open == 1
+    second.cut()
+    far.close()
+    other.close()
+
+
+@in_loop
+async def test_who_has_finished_makes_no_room_and_needs_none() -> None:
+    one = service(PAIR, handshake_timeout=60, idle_timeout=60, unfinished=Handshakes(1))
+    sessions, ends = [], []
+    for number in range(3):
+        near, far = tcp_pair()
+        assert one.limits.admit("192.0.2.1")
+        sessions.append(Session(one, near, ("192.0.2.1", number)))
+        ends.append(far)
+        if number < 2:
+            await shake_hands(far)
+            while sessions[-1].state is not State.RELAYING:
+                await asyncio.sleep(0.001)
+    assert [session.state for session in sessions] == [State.RELAYING, State.RELAYING, State.PEEKING]
+    assert value(one.metrics.failures["crowded_out"]) == 0
+    for session, far in zip(sessions, ends, strict=True):
+        session.cut()
+        far.close()
+
+
+async def shake_hands(sock: socket.socket) -> None:
+    loop, client = asyncio.get_running_loop(), MemoryClient()
+    while not client.handshake():
+        await loop.sock_sendall(sock, client.output())
+        client.receive(await loop.sock_recv(sock, 1 << 16))
+    await loop.sock_sendall(sock, client.output())
