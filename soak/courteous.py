@@ -105,7 +105,7 @@ def held(caller: Caller, visit: Visit, end: float) -> None:
     while time.time() < end:
         tls.sendall(REQUEST % (b"/short", b""))
         answer(tls)
-        time.sleep(min(IDLE_TIMEOUT / 2, max(0.0, end - time.time())))
+        time.sleep(min(IDLE_TIMEOUT / 4, max(0.0, end - time.time())))
     part(tls)
 
 

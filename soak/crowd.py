@@ -80,7 +80,7 @@ class Gathering:
         visit.began = time.time()
         try:
             make(caller, visit)
-        except (OSError, Surprise, AssertionError) as error:
+        except (OSError, Surprise) as error:
             visit.error = f"{error!r}"
         visit.ended = time.time()
         if self._orders.crowd.sort != "brisk" or visit.error:

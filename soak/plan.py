@@ -47,9 +47,9 @@ class Deed(msgspec.Struct, frozen=True, order=True):
 
 
 def deeds(plan: Plan) -> list[Deed]:
-    """All of them, in order."""
+    """All of them, in order. The first reload, after which more processes run, belongs to the first quarter."""
     made = [Deed(at, "swap") for at in _times(plan.swap_every, plan.swap_every, plan.seconds)]
-    reloads = _times(plan.reload_every / 2, plan.reload_every, plan.seconds)
+    reloads = _times(min(plan.reload_every / 2, plan.seconds / 6), plan.reload_every, plan.seconds)
     made += [Deed(at, RELOADS[number % len(RELOADS)]) for number, at in enumerate(reloads)]
     if plan.kill_every:
         made += [Deed(at, "kill") for at in _times(plan.kill_every / 2, plan.kill_every, plan.seconds)]

@@ -8,7 +8,7 @@ from soak import mail
 
 SWAPPED = {"www.soak.test": "ecdsa-p256", "rsa.soak.test": "rsa-2048", "mail.soak.test": "ecdsa-p256"}
 INSIDE, THROUGH, DOWN, REFUSED = (f"{name}.soak.test" for name in ("inside", "through", "down", "refused"))
-HANDSHAKE_TIMEOUT, PREAMBLE_TIMEOUT, IDLE_TIMEOUT = 4, 5, 7  # seconds; clients stall until each of them
+HANDSHAKE_TIMEOUT, PREAMBLE_TIMEOUT, IDLE_TIMEOUT = 8, 9, 12  # seconds; clients stall until each of them
 LISTENERS = ("web", "tcp", "plain", *mail.PROTOCOLS, *(f"{protocol}s" for protocol in mail.PROTOCOLS))
 BACKENDS = ("http", "https", "down", *mail.PROTOCOLS)
 

@@ -51,7 +51,8 @@ class Site:
             for name in SWAPPED:
                 self._renew(name)
             stack.enter_context(self._serving())
-            stack.enter_context(self.snigate)
+            self.snigate.__enter__()
+            stack.callback(self.snigate.stop)  # what it leaves behind is for the verdict to say
             self._stack = stack.pop_all()
         return self
 

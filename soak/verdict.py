@@ -14,7 +14,8 @@ from soak.accounts import wrong
 from soak.processes import RETIRED
 from soak.record import Count, Event, Finding, Sample, Visit, Window
 
-MEMORY_SHARE, MEMORY_BYTES = 0.03, 3 << 20  # by which memory may grow, whichever is more
+SHARE = 0.05  # by which memory may grow, or by so many bytes, whichever is more
+BYTES, BYTES_IN_ALL = 4 << 20, 8 << 20  # of one process, and of all
 DRIFT = 0.1  # by which the p99 of handshakes may
 ON_PURPOSE = ("reload refused", "backend down: ", "was killed by SIGKILL")  # what an error in the log may be of
 FEW = 8  # samples of a generation's life that are too few to say anything
@@ -81,7 +82,7 @@ def memory(samples: Sequence[Sample], seconds: float) -> list[Finding]:
     """Memory is flat: all of it, and that of each process."""
     names = [name for name in dict.fromkeys(name for one in samples for name in one.memory) if name != RETIRED]
     return [
-        _flat("memory, all processes", samples, seconds, lambda one: sum(one.memory.values())),
+        _flat("memory, all processes", samples, seconds, _all, BYTES_IN_ALL),
         *(_flat(f"memory, {name}", samples, seconds, partial(_of, name)) for name in names),
     ]
 
@@ -97,8 +98,8 @@ def ageing(samples: Sequence[Sample]) -> Finding:
             grown.append(_median(late, _workers) - _median(early, _workers))
     middle = statistics.median(grown) if grown else 0.0
     found = f"{middle / MEGABYTE:+.1f} MB, the median of {len(grown)}"
-    wanted = f"at most {_megabytes(MEMORY_BYTES)} more"
-    return Finding("memory of a generation's workers over its life", found, wanted, middle <= MEMORY_BYTES)
+    wanted = f"at most {_megabytes(BYTES)} more"
+    return Finding("memory of a generation's workers over its life", found, wanted, middle <= BYTES)
 
 
 def descriptors(first: Sample, last: Sample) -> Finding:
@@ -127,12 +128,18 @@ def drift(windows: Sequence[Window]) -> Finding:
     return Finding(name, found, wanted, late <= early * (1 + DRIFT), is_timing=True)
 
 
-def _flat(name: str, samples: Sequence[Sample], seconds: float, figure: Callable[[Sample], int | None]) -> Finding:
+def _flat(
+    name: str, samples: Sequence[Sample], seconds: float, figure: Callable[[Sample], int | None], least: int = BYTES
+) -> Finding:
     early = _median([one for one in samples if seconds / 4 <= one.at < seconds / 2], figure)
     late = _median([one for one in samples if seconds * 3 / 4 <= one.at < seconds], figure)
-    allowed = max(MEMORY_BYTES, early * MEMORY_SHARE)
+    allowed = max(least, early * SHARE)
     found = f"{_megabytes(late)}, {_megabytes(early)} in the second quarter ({(late - early) / MEGABYTE:+.1f} MB)"
     return Finding(name, found, f"at most {_megabytes(allowed)} more", early > 0 and late - early <= allowed)
+
+
+def _all(sample: Sample) -> int:
+    return sum(sample.memory.values())
 
 
 def _of(name: str, sample: Sample) -> int | None:

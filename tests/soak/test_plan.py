@@ -22,9 +22,12 @@ def test_workers_are_killed_only_where_that_is_asked_for() -> None:
     assert [one for one in made if one.kind == "kill"] == [Deed(300.0, "kill"), Deed(900.0, "kill")]
 
 
+def test_the_first_reload_is_in_the_first_quarter_however_short_the_soak_is() -> None:
+    assert [one.at for one in deeds(Plan(seconds=120)) if one.kind in ("reload", "refusal")] == [20.0, 80.0]
+
+
 def test_what_would_come_after_the_end_is_left_out() -> None:
-    assert deeds(Plan(seconds=9)) == []
-    assert [one.at for one in deeds(Plan(seconds=20, reload_every=100))] == [10.0]
+    assert deeds(Plan(seconds=9, reload_every=100)) == [Deed(1.5, "reload")]
 
 
 def test_the_crowds_share_all_connections() -> None:
