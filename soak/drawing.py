@@ -70,8 +70,10 @@ def _cpu(axes: Any, record: Record) -> None:
     pairs = list(zip(record.samples, record.samples[1:], strict=False))[1:-1]
     times = [two.at / 60 for _, two in pairs]
     shares = [max(0.0, (two.cpu - one.cpu) / (two.at - one.at)) * 100 for one, two in pairs]
-    axes.plot(times, shares, color=OWN, linewidth=0.9, label="snigate")
-    _title(axes, "CPU of all processes, % of a core")
+    others = [max(0.0, (two.others - one.others) / (two.at - one.at)) * 100 for one, two in pairs]
+    axes.plot(times, others, color="#ced4da", linewidth=0.9, label="others on the machine")
+    axes.plot(times, shares, color=OWN, linewidth=0.9, label="snigate, all processes")
+    _title(axes, "CPU, % of a core")
 
 
 def _handshakes(axes: Any, record: Record) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -28,6 +29,7 @@ def sample(snigate: Snigate, at: float) -> Sample:
         descriptors=_summed(roles, {pid: _descriptors(pid) for pid in memory}),
         active=int(snigate.metric("snigate_connections_active")),
         cpu=round(process_tree.cpu(root), 2),
+        others=round(_busy() - process_tree.cpu(os.getpid()), 2),
     )
 
 
@@ -46,6 +48,12 @@ def _summed(roles: Mapping[int, str], figures: Mapping[int, int]) -> dict[str, i
     for pid, figure in figures.items():
         found[roles.get(pid, RETIRED)] += figure
     return dict(found)
+
+
+def _busy() -> float:
+    """Seconds of CPU that this machine has spent on anything, and that its host has taken from it."""
+    user, nice, system, _idle, _waiting, *more = map(int, Path("/proc/stat").read_text().split(maxsplit=9)[1:9])
+    return (user + nice + system + sum(more)) / os.sysconf("SC_CLK_TCK")
 
 
 def _descriptors(pid: int) -> int:

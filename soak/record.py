@@ -39,6 +39,7 @@ class Sample(msgspec.Struct):
     descriptors: dict[str, int]
     active: int  # connections open, by snigate's own count
     cpu: float  # seconds that all of snigate has used
+    others: float  # seconds of CPU that this machine was busy with anything that is no part of the soak
 
 
 class Event(msgspec.Struct):
@@ -57,6 +58,7 @@ class Window(msgspec.Struct):
     served: int
     deliberate: int  # failures that the client or the backend made on purpose
     failed: int
+    others: float  # CPUs that were busy with anything that is no part of the soak
     handshakes: int  # those that were timed
     p50: float | None  # seconds
     p99: float | None

@@ -20,7 +20,7 @@ from soak import accounts, verdict
 from soak.crowd import Orders
 from soak.plan import CROWDS, Crowd, Plan, deeds
 from soak.processes import sample
-from soak.record import Count, Event, Finding, Record, Sample, Visit
+from soak.record import Count, Event, Finding, Record, Sample, Visit, Window
 from soak.site import ROOT, Site
 from soak.windows import windows
 from tests.support.snigate import Snigate, wait_for
@@ -45,7 +45,7 @@ class Seen:
 def soak(plan: Plan, directory: Path, say: Say) -> Record:
     """Do it all, in a directory of its own. Raises AssertionError where snigate itself does not do as it is told."""
     seen = Seen()
-    date = datetime.now(UTC).isoformat(timespec="seconds")
+    date, state = datetime.now(UTC).isoformat(timespec="seconds"), commit()
     with Site(directory) as site:
         snigate = site.snigate
         before = accounts.parsed(_metrics(snigate))
@@ -63,10 +63,11 @@ def soak(plan: Plan, directory: Path, say: Say) -> Record:
         seen.visits = _read(directory)
         kills = [seen.begin + one.at for one in seen.events if one.kind == "kill"]
         counts = accounts.counts(seen.visits, kills, seen.counted)
-        found = _findings(plan, snigate, seen, counts, kills)
+        views = windows(seen.visits, seen.samples, seen.begin, plan.seconds, plan.window)
+        found = _findings(plan, snigate, seen, counts, kills, views)
     return Record(
         date=date,
-        commit=commit(),
+        commit=state,
         version=version(),
         machine=machine(),
         plan=plan,
@@ -74,7 +75,7 @@ def soak(plan: Plan, directory: Path, say: Say) -> Record:
         counts=counts,
         events=seen.events[len(site.shown) :],
         samples=seen.samples,
-        windows=windows(seen.visits, seen.begin, plan.seconds, plan.window),
+        windows=views,
         findings=found,
     )
 
@@ -144,14 +145,18 @@ def _read(directory: Path) -> list[Visit]:
 
 
 def _findings(
-    plan: Plan, snigate: Snigate, seen: Seen, counts: Sequence[Count], kills: Sequence[float]
+    plan: Plan,
+    snigate: Snigate,
+    seen: Seen,
+    counts: Sequence[Count],
+    kills: Sequence[float],
+    views: Sequence[Window],
 ) -> list[Finding]:
     swaps = [one for one in seen.events if one.kind == "swap"]
     moments = [msgspec.structs.replace(one, at=seen.begin + one.at) for one in swaps]
     during = [one for one in seen.samples if 0 < one.at < plan.seconds]
-    views = windows(seen.visits, seen.begin, plan.seconds, plan.window)
     return [
-        verdict.no_errors(accounts.unexplained(seen.visits, kills), len(seen.visits)),
+        verdict.no_errors(seen.visits, accounts.unexplained(seen.visits, kills)),
         verdict.counted_alike(counts),
         verdict.swaps_seen(swaps, seen.visits, plan.seconds - SEEN * plan.swap_every),
         verdict.no_stale(accounts.stale(seen.visits, moments, STALE), STALE),

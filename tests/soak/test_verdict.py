@@ -22,10 +22,17 @@ def bad(findings: Sequence[Finding]) -> list[str]:
 
 
 def test_one_error_that_nobody_made_is_too_many_and_is_named() -> None:
-    assert verdict.no_errors([], 100).good
-    found = verdict.no_errors([visit(error="ConnectionResetError(104)")], 100)
+    broken = visit(error="ConnectionResetError(104)")
+    assert verdict.no_errors([visit()], []).good
+    found = verdict.no_errors([visit(), broken], [broken])
     assert not found.good
-    assert "request on web: ConnectionResetError(104)" in found.found
+    assert found.found == "1 of 2 connections: request on web: ConnectionResetError(104)"
+
+
+def test_what_a_kill_explains_is_no_fault_and_is_said() -> None:
+    found = verdict.no_errors([visit(), visit(error="ConnectionResetError(104)")], [])
+    assert found.good
+    assert found.found == "0 of 2 connections (1 were cut with a killed worker)"
 
 
 def test_metrics_that_differ_from_what_clients_saw_are_named() -> None:
@@ -126,6 +133,13 @@ def test_handshakes_may_take_a_tenth_longer_in_the_end() -> None:
 def test_a_hiccup_is_no_drift() -> None:
     windows = [window(number * 10.0, 0.5 if number in (31, 32) else 0.01) for number in range(40)]
     assert verdict.drift(windows).good
+
+
+def test_windows_in_which_the_machine_did_other_things_say_nothing() -> None:
+    busy = [window(number * 10.0, 0.05 if number >= 34 else 0.01, others=float(number >= 34)) for number in range(40)]
+    assert not verdict.drift(busy).good, "four are too few"
+    busy = [window(number * 10.0, 0.05 if number >= 36 else 0.01, others=float(number >= 36)) for number in range(40)]
+    assert verdict.drift(busy).good
 
 
 def test_a_soak_without_handshakes_in_its_last_quarter_says_nothing_of_drift() -> None:

@@ -18,9 +18,9 @@ def sample(at: float, workers: float = 20.0, *, generation: int = 1, retired: fl
     """One with a keeper of 10 MB, and two workers of so many each."""
     sizes = {"keeper": 10.0, "worker 0": workers, "worker 1": workers} | ({RETIRED: retired} if retired else {})
     memory = {name: round(size * MEGABYTE) for name, size in sizes.items()}
-    return Sample(at, generation, memory, dict.fromkeys(memory, 30), 0, 0.0)
+    return Sample(at, generation, memory, dict.fromkeys(memory, 30), active=0, cpu=0.0, others=at / 10)
 
 
-def window(at: float, p99: float | None) -> Window:
-    """Ten seconds with this p99."""
-    return Window(at, served=100, deliberate=10, failed=0, handshakes=80, p50=0.001, p99=p99)
+def window(at: float, p99: float | None, *, others: float = 0.1) -> Window:
+    """Ten seconds with this p99, in which so many CPUs were busy with other things."""
+    return Window(at, served=100, deliberate=10, failed=0, others=others, handshakes=80, p50=0.001, p99=p99)
