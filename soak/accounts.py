@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from soak.record import Count, Event, Visit
 
 UNWRITTEN = 0.5  # seconds; a worker writes what it has counted every fifth of a second, and at a busy time a bit later
+NOTICED = 5.0  # seconds
 CONNECTIONS, HANDSHAKES = "snigate_connections_total", "snigate_handshakes_total"
 FAILURES, CONNECT_FAILURES = "snigate_handshake_failures_total", "snigate_backend_connect_failures_total"
 COMPARED = (CONNECTIONS, HANDSHAKES, FAILURES, CONNECT_FAILURES)
@@ -34,8 +35,14 @@ def series_of(visit: Visit) -> list[Series]:
 
 
 def explained(visit: Visit, kills: Sequence[float]) -> bool:
-    """Whether a connection was open when a worker was killed, or may not have been counted yet."""
-    return any(visit.began <= moment <= visit.ended + UNWRITTEN for moment in kills)
+    """Whether a connection was open when a worker was killed, or may not have been counted yet.
+
+    An error is explained only where it was noticed at once, or after the longest rest that a client takes.
+    """
+    return any(
+        visit.began <= moment <= visit.ended + UNWRITTEN and not (visit.error and visit.ended > moment + NOTICED)
+        for moment in kills
+    )
 
 
 def counts(visits: Iterable[Visit], kills: Sequence[float], counted: Mapping[Series, int]) -> list[Count]:

@@ -8,6 +8,7 @@ from typing import Any
 from benchmarks.drawing import FAINT, INK, OWN, bare, save, sheet
 from soak.record import Record
 from soak.report import remarks
+from soak.verdict import is_quiet
 
 MARKS = {  # colour, width and words of what was done
     "swap": ("#e4e7eb", 0.6, "certificate swapped"),
@@ -28,6 +29,7 @@ def draw(record: Record, path: Path) -> None:
         draw_panel(axes, record)
         _mark(axes, record)
         bare(axes)
+        axes.grid(axis="x", visible=False)  # the marks are lines enough
         axes.grid(axis="y", color="#e4e7eb", linewidth=0.6)
         axes.tick_params(axis="y", labelsize=8, labelcolor=FAINT)
         axes.set_ylim(bottom=0)
@@ -78,11 +80,14 @@ def _cpu(axes: Any, record: Record) -> None:
 
 def _handshakes(axes: Any, record: Record) -> None:
     times = [(one.at + record.plan.window / 2) / 60 for one in record.windows]
-    for name, colour, values in (
+    for name, colour, seconds in (
         ("p50", COLOURS[0], [one.p50 for one in record.windows]),
         ("p99", OWN, [one.p99 for one in record.windows]),
     ):
-        axes.plot(times, [None if one is None else one * 1e3 for one in values], color=colour, label=name)
+        axes.plot(times, [None if one is None else one * 1e3 for one in seconds], color=colour, linewidth=1, label=name)
+    judged = [(at, one.p99 * 1e3) for at, one in zip(times, record.windows, strict=True) if is_quiet(one) and one.p99]
+    places, values = [at for at, _ in judged], [value for _, value in judged]
+    axes.plot(places, values, "o", color=OWN, markersize=4, label="p99, the machine quiet")
     _title(axes, f"handshakes as clients see them, ms (of {record.plan.window:g} s each)")
 
 

@@ -118,6 +118,11 @@ def connections(last: Sample) -> Finding:
     return Finding("open connections at the end", str(last.active), "0", last.active == 0)
 
 
+def is_quiet(window: Window) -> bool:
+    """Whether the machine did little else in it."""
+    return window.others <= QUIET
+
+
 def drift(windows: Sequence[Window]) -> Finding:
     """Handshakes take no longer in the end than in the second quarter: medians of the windows' p99.
 
@@ -126,7 +131,7 @@ def drift(windows: Sequence[Window]) -> Finding:
     name, wanted = "p99 of handshakes, last quarter", f"at most {DRIFT:.0%} more"
     quarter = len(windows) // 4
     parts = windows[quarter : 2 * quarter], windows[len(windows) - quarter :]
-    early, late = ([one.p99 for one in part if one.p99 is not None and one.others <= QUIET] for part in parts)
+    early, late = ([one.p99 for one in part if one.p99 is not None and is_quiet(one)] for part in parts)
     if min(len(early), len(late)) < ENOUGH:
         found = f"too short, or the machine too busy: {len(early)} and {len(late)} quiet windows"
         return Finding(name, found, wanted, good=False, is_timing=True)

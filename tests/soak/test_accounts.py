@@ -53,6 +53,11 @@ def test_a_kill_explains_what_was_open_then_or_had_just_ended(moment: float, is_
     assert explained(visit(), [moment]) is is_explained
 
 
+def test_a_kill_explains_no_error_long_after_it() -> None:
+    assert explained(visit(began=0, ended=14, error="cut"), [10.0])
+    assert not explained(visit(began=0, ended=16, error="cut"), [10.0])
+
+
 def test_an_error_without_a_kill_is_unexplained() -> None:
     broken = visit(error="ConnectionResetError()")
     assert unexplained([visit(), broken], []) == [broken]
