@@ -171,5 +171,6 @@ def _findings(
         verdict.ageing(during),
         verdict.descriptors(seen.samples[0], seen.samples[-1]),
         verdict.connections(seen.samples[-1]),
+        verdict.effort(during, plan.seconds),
         verdict.drift(views),
     ]

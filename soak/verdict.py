@@ -118,6 +118,24 @@ def connections(last: Sample) -> Finding:
     return Finding("open connections at the end", str(last.active), "0", last.active == 0)
 
 
+def effort(samples: Sequence[Sample], seconds: float) -> Finding:
+    """snigate takes no more CPU for the same traffic in the end than in the second quarter, by the machine's pace."""
+    parts = [
+        [one for one in samples if start <= one.at / seconds < start + 0.25 and one.pace] for start in (0.25, 0.75)
+    ]
+    name, wanted = "CPU in the last quarter, by the machine's pace", f"at most {DRIFT:.0%} more"
+    if min(map(len, parts)) < FEW:
+        return Finding(name, "too short to say", wanted, good=False, is_timing=True)
+    shares = [(part[-1].cpu - part[0].cpu) / (part[-1].at - part[0].at) for part in parts]
+    paces = [statistics.median(one.pace for one in part) for part in parts]
+    grown = (shares[1] / paces[1]) / (shares[0] / paces[0]) - 1
+    found = (
+        f"{shares[1]:.1%} of a core, {shares[0]:.1%} in the second quarter; the same work took {paces[1]:.2f} ms, "
+        f"{paces[0]:.2f} ms then ({grown:+.1%})"
+    )
+    return Finding(name, found, wanted, grown <= DRIFT, is_timing=True)
+
+
 def is_quiet(window: Window) -> bool:
     """Whether the machine did little else in it."""
     return window.others <= QUIET

@@ -122,6 +122,29 @@ def test_no_connection_may_be_left() -> None:
     assert not verdict.connections(msgspec.structs.replace(sample(400), active=1)).good
 
 
+def working(share: float, pace: float) -> list[Sample]:
+    """Samples of 400 s, in whose second half snigate takes this share of a core, and the machine has this pace."""
+    made = [sample(at) for at in range(0, 400, 10)]
+    for one in made[20:]:
+        one.cpu, one.pace = 20.0 + share * (one.at - 200), pace
+    return made
+
+
+@pytest.mark.parametrize(
+    ("share", "pace", "is_good"), [(0.1, 2.0, True), (0.12, 2.0, False), (0.12, 2.4, True), (0.1, 1.6, False)]
+)
+def test_snigate_may_take_more_cpu_only_where_the_machine_has_become_slower(
+    share: float, pace: float, is_good: bool
+) -> None:
+    found = verdict.effort(working(share, pace), 400)
+    assert found.good is is_good
+    assert found.is_timing
+
+
+def test_a_soak_that_is_too_short_says_nothing_of_cpu() -> None:
+    assert not verdict.effort(working(0.1, 2.0)[:20], 400).good
+
+
 def test_handshakes_may_take_a_tenth_longer_in_the_end() -> None:
     for last, is_good in ((0.0105, True), (0.0115, False)):
         windows = [window(number * 10.0, 0.01 if number < 30 else last) for number in range(40)]

@@ -18,7 +18,7 @@ def sample(at: float, workers: float = 20.0, *, generation: int = 1, retired: fl
     """One with a keeper of 10 MB, and two workers of so many each."""
     sizes = {"keeper": 10.0, "worker 0": workers, "worker 1": workers} | ({RETIRED: retired} if retired else {})
     memory = {name: round(size * MEGABYTE) for name, size in sizes.items()}
-    return Sample(at, generation, memory, dict.fromkeys(memory, 30), active=0, cpu=0.0, others=at / 10)
+    return Sample(at, generation, memory, dict.fromkeys(memory, 30), active=0, cpu=at / 10, others=at / 10, pace=2.0)
 
 
 def window(at: float, p99: float | None, *, others: float = 0.1) -> Window:
