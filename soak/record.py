@@ -40,7 +40,7 @@ class Sample(msgspec.Struct):
     active: int  # connections open, by snigate's own count
     cpu: float  # seconds that all of snigate has used
     others: float  # seconds of CPU that this machine was busy with anything that is no part of the soak
-    pace: float  # milliseconds of CPU that a piece of work takes which is always the same
+    pace: float = 0.0  # milliseconds of CPU that a piece of work takes which is always the same; 0: not measured
 
 
 class Event(msgspec.Struct):

@@ -50,10 +50,14 @@ def no_stale(stale: Sequence[Visit], patience: float) -> Finding:
     return Finding(f"certificates replaced over {patience:g} s before", found, "none", not stale)
 
 
-def swaps_seen(swaps: Sequence[Event], visits: Iterable[Visit], end: float) -> Finding:
-    """Every new certificate was shown to somebody, but for those that came just before `end`."""
+def swaps_seen(swaps: Sequence[Event], visits: Iterable[Visit], end: float, patience: float) -> Finding:
+    """Every new certificate was shown to somebody, where it was there for `patience` seconds before the next."""
     seen = {visit.fingerprint for visit in visits}
-    due = [one for one in swaps if one.at < end]
+    gone, following = dict[str, float](), dict[str, float]()
+    for one in reversed(swaps):
+        gone[one.fingerprint] = following.get(one.name, end)
+        following[one.name] = one.at
+    due = [one for one in swaps if gone[one.fingerprint] - one.at >= patience]
     missing = [one for one in due if one.fingerprint not in seen]
     found = f"{len(due) - len(missing)} of {len(due)}" + _named(f"{one.name} at {one.at:.0f} s" for one in missing)
     return Finding("swapped certificates shown to clients", found, "all", bool(due) and not missing)

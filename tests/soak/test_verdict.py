@@ -55,9 +55,16 @@ def test_a_stale_certificate_is_a_fault() -> None:
 def test_every_new_certificate_must_have_been_shown_but_the_very_last() -> None:
     swaps = [Event(10.0, "swap", "a", "a1"), Event(20.0, "swap", "a", "a2"), Event(30.0, "swap", "a", "a3")]
     seen = [visit(fingerprint="a1"), visit(fingerprint="a2")]
-    assert verdict.swaps_seen(swaps, seen, 25.0).good
-    assert not verdict.swaps_seen(swaps, seen, 40.0).good
-    assert not verdict.swaps_seen([], seen, 40.0).good
+    assert verdict.swaps_seen(swaps, seen, 35.0, 8.0).good
+    assert not verdict.swaps_seen(swaps, seen, 40.0, 8.0).good
+    assert not verdict.swaps_seen([], seen, 40.0, 8.0).good
+
+
+def test_a_certificate_that_is_replaced_at_once_need_not_have_been_shown() -> None:
+    swaps = [Event(10.0, "swap", "a", "a1"), Event(11.0, "swap", "b", "b1"), Event(12.0, "swap", "a", "a2")]
+    seen = [visit(fingerprint="a2"), visit(fingerprint="b1")]
+    assert verdict.swaps_seen(swaps, seen, 40.0, 8.0).good
+    assert not verdict.swaps_seen(swaps, seen, 40.0, 2.0).good
 
 
 def test_reloads_must_have_come_out_as_they_had_to() -> None:
