@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run test lint format bench bench-charts fuzz packages clean help
+.PHONY: run test lint format bench bench-charts soak fuzz packages clean help
 
 run: $(VENV)/.run ## set up once, and serve https://127.0.0.1:8443 with a welcome page
 	$(BIN)/snigate serve
@@ -31,6 +31,10 @@ bench: $(VENV)/.bench ## compare with the peers in one run; CASES="download idle
 
 bench-charts: $(VENV)/.bench ## draw docs/benchmarks/results.json, which `make bench JSON=docs/benchmarks/results.json` writes
 	$(BIN)/python -m benchmarks --from $(or $(JSON),docs/benchmarks/results.json) --charts docs/benchmarks
+
+soak: $(VENV)/.bench ## mixed traffic for SECONDS (1200) at RATE (50), while certificates, configuration and workers change; JSON=FILE and CHART=FILE keep it
+	$(BIN)/python -m soak --kill-every 300 $(if $(SECONDS),--seconds $(SECONDS)) $(if $(RATE),--rate $(RATE)) \
+	  $(if $(JSON),--json $(JSON)) $(if $(CHART),--chart $(CHART))
 
 fuzz: $(VENV)/.dev ## follow coverage through what strangers send, SECONDS (600) for each of TARGETS
 	@$(BIN)/pip install --quiet --editable '.[fuzz]'

@@ -37,12 +37,12 @@ def _draw(chart: Chart, below: str, path: Path) -> Path:
     columns = min(2, len(chart.panels))
     rows = [chart.panels[start : start + columns] for start in range(0, len(chart.panels), columns)]
     heights = [max(len(panel.bars) for panel in row) * ROW + 0.85 for row in rows]
-    figure = _figure(sum(heights) + 1.0, chart.title, below)
+    figure = sheet(sum(heights) + 1.0, chart.title, below)
     grid = figure.add_gridspec(len(rows), columns, height_ratios=heights)
     for number, row in enumerate(rows):
         for column, panel in enumerate(row):
             _draw_panel(figure.add_subplot(grid[number, column]), panel, max(len(one.bars) for one in row))
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def _draw_panel(axes: Any, panel: Panel, slots: int) -> None:
@@ -57,7 +57,7 @@ def _draw_panel(axes: Any, panel: Panel, slots: int) -> None:
             label.set(color=OWN, fontweight="bold")
     axes.set_ylim(slots - 0.5, -0.5)
     axes.set_xlim(0, longest * 1.16)
-    _bare(axes)
+    bare(axes)
 
 
 def _draw_bar(axes: Any, position: int, bar: Bar, longest: float) -> None:
@@ -82,7 +82,7 @@ def _draw_bar(axes: Any, position: int, bar: Bar, longest: float) -> None:
 
 def _draw_overview(compared: list[Comparison], below: str, path: Path) -> Path:
     title = "snigate divided by each peer: left of 1, snigate takes less"
-    figure = _figure(0.36 * len(compared) + 1.9, title, below)
+    figure = sheet(0.36 * len(compared) + 1.9, title, below)
     axes = figure.add_subplot()
     for position, one in enumerate(compared):
         axes.axhline(position, color="#e4e7eb", linewidth=1, zorder=0)
@@ -101,19 +101,20 @@ def _draw_overview(compared: list[Comparison], below: str, path: Path) -> Path:
     axes.minorticks_off()
     axes.set_yticks(range(len(compared)), [_named(one) for one in compared], fontsize=9, color=INK)
     axes.set_ylim(len(compared) - 0.5, -0.5)
-    _bare(axes)
+    bare(axes)
     handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
     ordered = [peer for peer in PEERS if peer in handles]
     above = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2}
     axes.legend([handles[peer] for peer in ordered], ordered, ncols=len(ordered), frameon=False, fontsize=9, **above)
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def _named(one: Comparison) -> str:
     return f"{one.title}: {FIGURES[one.figure].words}"
 
 
-def _figure(height: float, title: str, below: str) -> Any:
+def sheet(height: float, title: str, below: str) -> Any:
+    """A figure of the usual width, with what is said above and below."""
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
@@ -124,7 +125,8 @@ def _figure(height: float, title: str, below: str) -> Any:
     return made
 
 
-def _bare(axes: Any) -> None:
+def bare(axes: Any) -> None:
+    """Leave out of a panel what is no figure."""
     axes.tick_params(length=0, labelsize=None)
     axes.tick_params(axis="x", labelsize=8, labelcolor=FAINT)
     axes.spines[["top", "right", "bottom"]].set_visible(False)
@@ -140,6 +142,7 @@ def _digits(value: float) -> str:
     return f"{value:,.{max(0, 2 - math.floor(math.log10(abs(value))))}f}"
 
 
-def _save(figure: Any, path: Path) -> Path:
+def save(figure: Any, path: Path) -> Path:
+    """Write it; its path."""
     figure.savefig(path, dpi=DPI)
     return path

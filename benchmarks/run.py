@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import platform
 import subprocess
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 
 from OpenSSL import SSL
 
@@ -15,8 +13,9 @@ from benchmarks import client
 from benchmarks.cases.case import Case, NotAbleError
 from benchmarks.client import Offer
 from benchmarks.connections import probe
+from benchmarks.machine import commit, machine
 from benchmarks.peers.peer import Peer
-from benchmarks.results import CaseResult, Machine, PeerResult, Results
+from benchmarks.results import CaseResult, PeerResult, Results
 from benchmarks.server import StartError
 from benchmarks.stage import Stage, Wanted, target
 
@@ -28,8 +27,8 @@ def run(stage: Stage, cases: Sequence[Case], peers: Sequence[Peer], rounds: int,
     """Everything that was asked for; a peer that is missing or does not start is left out."""
     results = Results(
         date=datetime.now(UTC).isoformat(timespec="seconds"),
-        commit=_commit(),
-        machine=_machine(),
+        commit=commit(),
+        machine=machine(),
         rounds=rounds,
         versions={},
         negotiated={},
@@ -85,21 +84,3 @@ def _take_turn(stage: Stage, case: Case, peer: Peer, result: PeerResult) -> None
         result.samples.append(case.run(stage, peer))
     except (StartError, NotAbleError, OSError, RuntimeError, SSL.Error, subprocess.SubprocessError) as error:
         result.note = " ".join((str(error) or repr(error)).split())
-
-
-def _commit() -> str:
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--exclude=*"]
-    return subprocess.run(command, capture_output=True, text=True).stdout.strip() or "unknown"
-
-
-def _machine() -> Machine:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    processors = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    openssl = SSL.OpenSSL_version(SSL.OPENSSL_VERSION).decode()
-    return Machine(
-        processor=processors[0] if processors else platform.machine(),
-        cores=len(processors),
-        kernel=platform.release(),
-        python=platform.python_version(),
-        openssl=openssl,
-    )

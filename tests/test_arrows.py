@@ -117,7 +117,7 @@ def roots(module: Path) -> set[str]:
 
 @pytest.mark.parametrize("package", list(ALLOWED))
 def test_a_package_imports_only_what_its_arrows_point_to(package: str) -> None:
-    ours = {*ALLOWED, "tests", "benchmarks"}
+    ours = {*ALLOWED, "tests", "benchmarks", "soak"}
     found = modules(package)
     assert found
     wrong = {str(module.relative_to(ROOT)): roots(module) & ours - ALLOWED[package] - {package} for module in found}
@@ -154,4 +154,4 @@ def test_pyopenssls_private_side_is_used_in_two_modules_alone() -> None:
 def test_nothing_that_runs_uses_what_only_tests_have() -> None:
     for package in ALLOWED:
         for module in modules(package):
-            assert not roots(module) & {"tests", "pytest", "hypothesis"}, module
+            assert not roots(module) & {"tests", "soak", "pytest", "hypothesis"}, module
