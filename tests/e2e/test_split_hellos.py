@@ -21,6 +21,7 @@ from tests.support.echo import EchoServer
 from tests.support.engine import client_context
 from tests.support.greeter import Greeter
 from tests.support.pki import self_signed
+from tests.support.ports import free_port
 from tests.support.segments import send_apart
 from tests.support.snigate import Snigate
 from tests.support.tls_client import TIMEOUT
@@ -91,24 +92,43 @@ SINGLE: dict[str, Callable[[bytes], list[bytes]]] = {
 }
 
 
+class Place(NamedTuple):
+    """The ports of three listeners of a running snigate, which tell the same names apart."""
+
+    web: int
+    proxied: int  # takes a PROXY header from this machine
+    mail: int  # SMTP with STARTTLS; its backends greet, and end
+
+
 @pytest.fixture(scope="module")
-def snigate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Snigate]:
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    proxied, mail = free_port(), free_port()
     with contextlib.ExitStack() as stack:
         words = {name: stack.enter_context(Greeter(name)) for name in PAIRS}
-        echo = stack.enter_context(EchoServer())
+        greeter, echo = stack.enter_context(Greeter("220 mx ESMTP\r\n")), stack.enter_context(EchoServer())
+        routes = {name: route(name, f"127.0.0.1:{words[name].port}") for name in NAMES}
         text = (
             f'[certificates]\ndirectories = ["{{certs}}"]\ntrust = []\ndefault = "{OTHER}"\n'
-            '[[listeners]]\nname = "web"\nbind = ["127.0.0.1:{port}"]\n'
-            f'backend = "127.0.0.1:{words[OTHER].port}"\n'
+            f'[backends.mail]\nservers = ["127.0.0.1:{greeter.port}"]\nclient_address = "none"\n'
+            f'{listener("web", "{port}")}backend = "127.0.0.1:{words[OTHER].port}"\n'
+            f'{"".join(routes.values())}{route(THROUGH, f"127.0.0.1:{echo.port}")}action = "passthrough"\n'
+            f'{listener("proxied", proxied)}backend = "127.0.0.1:{words[OTHER].port}"\n'
+            f'accept_proxy_from = ["127.0.0.1"]\n{"".join(routes.values())}'
+            f'{listener("mail", mail)}backend = "mail"\nprotocol = "smtp"\ntls = "starttls"\ndefault = "{OTHER}"\n'
         )
-        for name in NAMES:
-            text += f'[[listeners.routes]]\nhosts = ["{name}"]\nbackend = "127.0.0.1:{words[name].port}"\n'
-        text += f'[[listeners.routes]]\nhosts = ["{THROUGH}"]\naction = "passthrough"\n'
-        text += f'backend = "127.0.0.1:{echo.port}"\n'
         one = Snigate(tmp_path_factory.mktemp("split"), text)
         for name, pair in PAIRS.items():
             pair.write(one.certs, name)
-        yield stack.enter_context(one)
+        stack.enter_context(one)
+        yield Place(one.port, proxied, mail)
+
+
+def listener(name: str, port: int | str) -> str:
+    return f'[[listeners]]\nname = "{name}"\nbind = ["127.0.0.1:{port}"]\n'
+
+
+def route(name: str, backend: str) -> str:
+    return f'[[listeners.routes]]\nhosts = ["{name}"]\nbackend = "{backend}"\n'
 
 
 def expected(name: str) -> Served:
@@ -140,6 +160,22 @@ def said_again(client: TlsSocket) -> bytes:
     return client.tls.output()
 
 
+def said_behind_a_proxy_header(client: TlsSocket) -> bytes:
+    """A ClientHello, and the PROXY header that goes before it."""
+    return b"PROXY TCP4 192.0.2.1 198.51.100.1 50000 443\r\n" + said_first(client)
+
+
+def said_behind_starttls(client: TlsSocket) -> bytes:
+    """A mail client's ClientHello, once it was told to go on."""
+    heard = b""
+    while b"\n" not in heard:
+        heard += client.socket.recv(1 << 10)
+    client.socket.sendall(b"STARTTLS\r\n")
+    while heard.count(b"\n") < 2:
+        heard += client.socket.recv(1 << 10)
+    return said_first(client)
+
+
 def outcomes(
     port: int,
     context: SSL.Context,
@@ -161,57 +197,70 @@ def outcomes(
 
 
 def cut_everywhere(
-    port: int, context: SSL.Context, cut: Cut, said: Callable[[TlsSocket], bytes] = said_first
+    port: int,
+    context: SSL.Context,
+    cut: Cut,
+    said: Callable[[TlsSocket], bytes] = said_first,
+    due: Callable[[str], Served] = expected,
 ) -> list[tuple[int, str, Served | str]]:
     """Of ClientHellos for each of NAMES, cut at each place: where, for whom and how it was not served as it should."""
     client = TlsSocket(port, NAMES[0], context)
     everywhere = places(cut, said(client))
     client.close()
     assert len(everywhere) > 200
-    asked = [(name, place) for place in everywhere for name in NAMES]
-    found = outcomes(port, context, [(name, functools.partial(cut, place=place)) for name, place in asked], said)
-    return [
-        (place, name, outcome) for (name, place), outcome in zip(asked, found, strict=True) if outcome != expected(name)
-    ]
+    asked = [(name, at) for at in everywhere for name in NAMES]
+    found = outcomes(port, context, [(name, functools.partial(cut, place=at)) for name, at in asked], said)
+    return [(at, name, outcome) for (name, at), outcome in zip(asked, found, strict=True) if outcome != due(name)]
 
 
 @KINDS
-def test_whole_clienthellos_tell_two_routes_and_the_default_apart(snigate: Snigate, kind: str) -> None:
+def test_whole_clienthellos_tell_two_routes_and_the_default_apart(place: Place, kind: str) -> None:
     asked = [(name, lambda said: [said]) for name in PAIRS]
-    assert outcomes(snigate.port, CLIENTS[kind], asked) == [expected(name) for name in PAIRS]
+    assert outcomes(place.web, CLIENTS[kind], asked) == [expected(name) for name in PAIRS]
 
 
 @CUTS
 @KINDS
-def test_a_clienthello_cut_in_two_anywhere_gets_its_route_and_certificate(
-    snigate: Snigate, kind: str, cut: Cut
-) -> None:
-    assert cut_everywhere(snigate.port, CLIENTS[kind], cut) == []
+def test_a_clienthello_cut_in_two_anywhere_gets_its_route_and_certificate(place: Place, kind: str, cut: Cut) -> None:
+    assert cut_everywhere(place.web, CLIENTS[kind], cut) == []
 
 
 @CUTS
-def test_a_clienthello_that_is_said_again_may_be_cut_in_two_anywhere(snigate: Snigate, cut: Cut) -> None:
-    assert cut_everywhere(snigate.port, RETRIES, cut, said_again) == []
+def test_a_clienthello_that_is_said_again_may_be_cut_in_two_anywhere(place: Place, cut: Cut) -> None:
+    assert cut_everywhere(place.web, RETRIES, cut, said_again) == []
+
+
+def test_a_proxy_header_and_the_clienthello_behind_it_may_be_cut_in_two_anywhere(place: Place) -> None:
+    found = cut_everywhere(place.proxied, CLIENTS["TLS 1.3"], two_segments, said_behind_a_proxy_header)
+    assert found == []
+
+
+@CUTS
+def test_a_clienthello_behind_starttls_may_be_cut_in_two_anywhere(place: Place, cut: Cut) -> None:
+    found = cut_everywhere(
+        place.mail, CLIENTS["TLS 1.2"], cut, said_behind_starttls, lambda name: Served(name, "", "close_notify")
+    )
+    assert found == []
 
 
 @pytest.mark.parametrize("how", SINGLE)
 @KINDS
-def test_a_clienthello_in_single_bytes_gets_its_route_and_certificate(snigate: Snigate, kind: str, how: str) -> None:
-    found = outcomes(snigate.port, CLIENTS[kind], [(name, SINGLE[how]) for name in PAIRS])
+def test_a_clienthello_in_single_bytes_gets_its_route_and_certificate(place: Place, kind: str, how: str) -> None:
+    found = outcomes(place.web, CLIENTS[kind], [(name, SINGLE[how]) for name in PAIRS])
     assert found == [expected(name) for name in PAIRS]
 
 
 @CUTS
-def test_a_clienthello_that_passes_through_reaches_the_backend_as_it_was_cut(snigate: Snigate, cut: Cut) -> None:
+def test_a_clienthello_that_passes_through_reaches_the_backend_as_it_was_cut(place: Place, cut: Cut) -> None:
     hello = from_pyopenssl(THROUGH.encode())
     everywhere = places(cut, hello)
     assert len(everywhere) > 1500
-    assert echoed(snigate.port, [cut(hello, place) for place in everywhere]) == []
+    assert echoed(place.web, [cut(hello, at) for at in everywhere]) == []
 
 
-def test_a_clienthello_in_single_bytes_passes_through_as_it_is(snigate: Snigate) -> None:
+def test_a_clienthello_in_single_bytes_passes_through_as_it_is(place: Place) -> None:
     hello = from_pyopenssl(THROUGH.encode())
-    assert echoed(snigate.port, [made(hello) for made in SINGLE.values()]) == []
+    assert echoed(place.web, [made(hello) for made in SINGLE.values()]) == []
 
 
 def echoed(port: int, sent: Sequence[list[bytes]]) -> list[tuple[int, bytes, str]]:
