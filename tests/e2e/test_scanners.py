@@ -39,19 +39,20 @@ VERSIONS = {
 }
 GROUPS = {"secp256r1", "secp384r1", "x25519"}  # and X25519MLKEM768, which these scanners do not know
 
-CHECKS = ("-p", "-f", "-H", "-I", "-T", "-R", "-C", "-Z", "-F", "-J", "-4")
-CHECKS_OF_OLD = (*CHECKS, "-W", "-A", "-L", "-BB")  # of what cipher suites with CBC or RSA key exchange may suffer
+CHECKS = ("-p", "-f", "-H", "-I", "-T", "-R", "-C", "-Z", "-F", "-J", "-4", "-L")
+CHECKS_OF_OLD = (*CHECKS, "-W", "-A", "-BB")  # of what cipher suites with CBC or RSA key exchange may suffer
 CHECKS_OF_MAIL = ("-p", "-f", "-R", "-C")
 # What each check must have found to be in order.
-GOOD = {
-    "modern": {
-        *("SSLv2", "SSLv3", "TLS1_3", "PFS", "PFS_ECDHE_curves", "heartbleed", "CCS", "ticketbleed", "secure_renego"),
-        *("secure_client_renego", "CRIME_TLS", "fallback_SCSV", "FREAK", "LOGJAM", "RC4"),
-    }
+ALWAYS = {
+    *("SSLv2", "SSLv3", "TLS1_3", "PFS", "PFS_ECDHE_curves", "heartbleed", "CCS", "ticketbleed", "secure_renego"),
+    *("secure_client_renego", "CRIME_TLS", "fallback_SCSV", "FREAK", "LOGJAM", "RC4"),
 }
-GOOD["intermediate"] = GOOD["modern"] | {"TLS1_2"}
-GOOD["old"] = GOOD["intermediate"] | {"SWEET32", "ROBOT"}
-GOOD["smtp"] = {"SSLv2", "SSLv3", "TLS1_2", "TLS1_3", "PFS", "secure_renego", "secure_client_renego", "CRIME_TLS"}
+GOOD = {
+    "modern": ALWAYS | {"LUCKY13"},
+    "intermediate": ALWAYS | {"LUCKY13", "TLS1_2"},
+    "old": ALWAYS | {"TLS1_2", "SWEET32", "ROBOT"},
+    "smtp": {"SSLv2", "SSLv3", "TLS1_2", "TLS1_3", "PFS", "secure_renego", "secure_client_renego", "CRIME_TLS"},
+}
 # Why the profile is called old.
 WORSE = {"TLS1": "LOW", "TLS1_1": "LOW", "BEAST_CBC_TLS1": "MEDIUM", "BEAST": "LOW", "LUCKY13": "LOW"}
 
