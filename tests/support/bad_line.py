@@ -62,6 +62,8 @@ class BadLine:
             for segment in self._cut(data):
                 await self._linger()
                 await loop.sock_sendall(sink, segment)
+        # The kernel tells of a reset once: where the other direction was told, this one seems to have ended, and is stopped.
+        await asyncio.sleep(HICCUP[1])
         sink.shutdown(socket.SHUT_WR)
 
     def _cut(self, data: bytes) -> Iterator[bytes]:
