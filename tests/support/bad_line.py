@@ -62,7 +62,7 @@ class BadLine:
             for segment in self._cut(data):
                 await self._linger()
                 await loop.sock_sendall(sink, segment)
-        # The kernel tells of a reset once: where the other direction was told, this one seems to have ended, and is stopped.
+        # The kernel tells of a reset once: where the other direction was told, this one only seems to have ended.
         await asyncio.sleep(HICCUP[1])
         sink.shutdown(socket.SHUT_WR)
 
