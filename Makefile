@@ -43,7 +43,7 @@ fuzz: $(VENV)/.dev ## follow coverage through what strangers send, SECONDS (600)
 	  $(BIN)/python -m tests.fuzz.guided $$target -max_total_time=$(or $(SECONDS),600) -max_len=4096 -verbosity=0 || exit 1; \
 	done
 
-packages: ## install the servers and tools that end-to-end tests talk to
+packages: $(VENV)/.sslyze ## install the servers and tools that end-to-end tests talk to
 	@./tests/support/system-packages
 
 $(VENV)/.venv:
@@ -63,6 +63,12 @@ $(VENV)/.dev: $(VENV)/.venv pyproject.toml constraints.txt
 
 $(VENV)/.bench: $(VENV)/.dev
 	@$(BIN)/pip install --quiet --editable '.[bench]'
+	@touch $@
+
+# It wants another cryptography than snigate does, and so an environment of its own.
+$(VENV)/.sslyze: $(VENV)/.venv tests/support/sslyze-constraints.txt
+	@$(PYTHON) -m venv $(VENV)/sslyze
+	@PIP_CONSTRAINT=$(CURDIR)/tests/support/sslyze-constraints.txt $(VENV)/sslyze/bin/pip install --quiet sslyze
 	@touch $@
 
 clean: ## remove the environment and the tools' caches

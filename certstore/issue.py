@@ -113,20 +113,21 @@ def make_self_signed(
 def self_signed(names: Names, key: bytes, days: int = 825) -> bytes:
     """A server certificate signed by its own key (PKCS#8 DER), PEM. Raises ValueError for days that make no sense.
 
-    The CN is the first name of at most 64 characters.
+    The CN is the first name of at most 64 characters. The days are counted as clients that limit them do: from
+    notBefore, which is an hour ago, and with notAfter's own second (RFC 5280 section 4.1.2.5).
     """
     if not 1 <= days <= MAX_DAYS:
         raise ValueError(f"a certificate is made for 1 to {MAX_DAYS} days, not {days}")
     private = _load(key)
     subject = _subject(names, Subject())
-    now = datetime.now(UTC).replace(microsecond=0)
+    begin = datetime.now(UTC).replace(microsecond=0) - _BACKDATED
     builder = x509.CertificateBuilder(
         subject_name=subject,
         issuer_name=subject,
         public_key=private.public_key(),
         serial_number=x509.random_serial_number(),
-        not_valid_before=now - _BACKDATED,
-        not_valid_after=now + timedelta(days=days),
+        not_valid_before=begin,
+        not_valid_after=begin + timedelta(days=days, seconds=-1),
     )
     certificate = (
         builder.add_extension(x509.SubjectAlternativeName(_general(names)), critical=False)

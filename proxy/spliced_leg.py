@@ -45,8 +45,9 @@ class SplicedLeg(Leg):
             self._fin()
             return
         self._hub.last = self._loop.time()
-        if not self.other.move(pipe):
-            self.other._blocked()
+        other = self.other  # which is gone when the relay is over
+        if not other.move(pipe):
+            other._blocked()
         elif size < LITTLE:
             self._drop_pipe()
 

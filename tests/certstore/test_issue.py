@@ -46,6 +46,12 @@ def test_it_is_a_proper_server_certificate() -> None:
     assert timedelta(days=29) < made.not_valid_after_utc - now <= timedelta(days=30)
 
 
+def test_its_days_are_those_that_clients_count() -> None:
+    made = x509.load_pem_x509_certificate(make_self_signed(["a.example"], days=30)[0])
+    counted = made.not_valid_after_utc - made.not_valid_before_utc + timedelta(seconds=1)  # both ends are in it
+    assert counted == timedelta(days=30)
+
+
 def test_serial_numbers_differ() -> None:
     made = [x509.load_pem_x509_certificate(make_self_signed(["a.example"])[0]) for _ in range(3)]
     assert len({one.serial_number for one in made}) == 3

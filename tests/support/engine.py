@@ -136,6 +136,18 @@ class MemoryClient:
         return self.output()
 
 
+class MemoryServer(MemoryClient):
+    """A TLS server that serves this pair, and whose bytes go in and out by hand too."""
+
+    def __init__(self, pair: Pair) -> None:
+        context = SSL.Context(SSL.TLS_SERVER_METHOD)
+        context.use_certificate(pair.certificate)
+        context.use_privatekey(pair.key)
+        self.connection = SSL.Connection(context, None)
+        self.connection.set_accept_state()
+        self.closed = False
+
+
 def engine_for(policy: Policy = INTERMEDIATE, pair: Pair | None = None, front: SSL.Context | None = None) -> TlsEngine:
     """An engine that serves `pair` (a new self-signed one when not given) under `policy`."""
     certificate = CertificateContexts().get(certified_key(pair or self_signed("www.example.com")), policy)

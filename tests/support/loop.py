@@ -81,6 +81,19 @@ class Peer:
             data += chunk
         return bytes(data)
 
+    async def some(self) -> bytes:
+        """What has come, once there is any; b"" at the end."""
+        return await asyncio.get_running_loop().sock_recv(self.socket, 1 << 18)
+
+    async def until(self, end: bytes) -> bytes:
+        """What comes up to these bytes, behind which there is nothing yet."""
+        data = b""
+        while not data.endswith(end):
+            chunk = await self.some()
+            assert chunk, f"ended after {data!r}"
+            data += chunk
+        return data
+
     async def rest(self) -> tuple[bytes, str]:
         """Everything until the end, and how it ended: "FIN" or "RST"."""
         data = bytearray()
@@ -90,6 +103,10 @@ class Peer:
         except ConnectionResetError:
             return bytes(data), "RST"
         return bytes(data), "FIN"
+
+    async def end(self) -> None:
+        """End our direction in good order, and go on reading."""
+        self.finish()
 
     def finish(self) -> None:
         """Send FIN, and go on reading."""
@@ -105,11 +122,34 @@ class Peer:
 
 
 class TlsPeer(Peer):
-    """A TLS client at the far end, its handshake done. `send` takes plain text."""
+    """A TLS client (or a MemoryServer) at the far end, its handshake done. `send` takes plain text."""
 
     def __init__(self, sock: socket.socket, client: MemoryClient) -> None:
         super().__init__(sock)
         self.client = client
+
+    async def handshake(self) -> None:
+        """Go through the handshake, where it is not done. Raises SSL.Error."""
+        while not self.client.handshake():
+            await super().send(self.client.output())
+            data = await super().some()
+            assert data, "ended in the handshake"
+            self.client.receive(data)
+        await super().send(self.client.output())
+
+    async def some(self) -> bytes:
+        """Plain text that has come, once there is any; b"" at the end of TCP."""
+        while not (data := self.client.read()):
+            raw = await super().some()
+            if not raw:
+                return b""
+            self.client.receive(raw)
+        return data
+
+    async def end(self) -> None:
+        """End our direction in good order, and go on reading."""
+        await self.send_close_notify()
+        self.finish()
 
     async def send(self, data: bytes) -> None:
         """Encrypt and send everything."""
