@@ -16,6 +16,7 @@ from certstore.issue import make_self_signed
 from certstore.load import FileRejected, parse_file, prove_key
 from certstore.names import InvalidName, canonical_name
 from certstore.private_file import write_private_file
+from certstore.remedy import remedy
 
 FILE = "default-certificate.pem"
 RENEW_AHEAD = 30 * 86400  # seconds before its notAfter
@@ -67,7 +68,8 @@ def ensure(state_directory: Path, now: float | None = None) -> CertifiedKey:
         if known is not None:
             return known
         raise CertstoreError(
-            f"{path}: the default certificate cannot be written ({error.strerror}); make the state directory writable"
+            f"{path}: the default certificate cannot be written ({error.strerror}); "
+            f"{remedy(error, 'make the state directory writable')}"
         ) from error
     made = load(state_directory)
     if made is None:

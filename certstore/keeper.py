@@ -19,7 +19,7 @@ from typing import TypeVar
 from certstore import change_log, default_certificate
 from certstore.catalogue import Catalogue, Settings, Snapshot
 from certstore.certified_key import CertifiedKey
-from certstore.errors import ENDINGS
+from certstore.errors import ENDINGS, CertstoreError
 from certstore.messages import (
     Applied,
     Change,
@@ -78,6 +78,7 @@ class Keeper:
         self._swapped_at = 0.0
         self._swaps = {"applied": 0, "rejected": 0}
         self._subscribers: set[Subscriber] = set()
+        self._complaint = ""  # about the default certificate
 
     async def run(self) -> None:
         """Publish, listen, and keep both up for ever."""
@@ -162,17 +163,28 @@ class Keeper:
 
     def _first_build(self) -> Snapshot:
         """What everybody waits for: only as much is verified as does not keep them waiting."""
-        default_certificate.ensure(self._settings.state_directory)
+        self._ensure_default()
         self._catalogue.scan(time.monotonic(), UNLOCK_AT_FIRST)
         return self._catalogue.assess(time.time(), VERIFY_AT_FIRST)
 
     def _build(self, scan: bool, events: frozenset[str] | None) -> Snapshot:
         """In a thread: everything that takes time."""
         if scan:
-            default_certificate.ensure(self._settings.state_directory)
+            self._ensure_default()
             self._catalogue.scan(time.monotonic(), UNLOCK_AT_ONCE, events)
             self._watcher.look_at_targets(self._catalogue.outside)
         return self._catalogue.assess(time.time(), VERIFY_AT_ONCE)
+
+    def _ensure_default(self) -> None:
+        """Have a certificate for the names that no other covers; those that there are do not depend on it."""
+        complaint = ""
+        try:
+            default_certificate.ensure(self._settings.state_directory)
+        except CertstoreError as error:
+            complaint = str(error)
+        if complaint and complaint != self._complaint:
+            log.error("%s; until then, names without a certificate may be refused", complaint)
+        self._complaint = complaint
 
     def _publish(self, before: Snapshot, put: list[CertifiedKey], retire: list[str]) -> None:
         self._number += 1
