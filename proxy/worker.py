@@ -132,6 +132,7 @@ class _Worker:
         await self._drained()
         if access_log is not None:
             access_log.flush()
+        self._metrics.settle()
         self._metrics.write()
         for task in (obeying, *self._background):
             task.cancel()

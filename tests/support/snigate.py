@@ -227,10 +227,14 @@ class Snigate:
         return True
 
 
+def open_files_of(pid: int) -> int:
+    """How many files a process has open now."""
+    return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
+
+
 def _process(pid: int) -> Process:
-    open_files = sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
     resident = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    return Process(pid, open_files, resident)
+    return Process(pid, open_files_of(pid), resident)
 
 
 def wait_for(condition: Any, what: str, patience: float = PATIENCE) -> None:
