@@ -60,6 +60,7 @@ class Snigate:
         if "[certificates]" not in text:
             text += f'\n[certificates]\ndirectories = ["{self.certs}"]\ntrust = []\n'
         self.file.write_text(text)
+        self.environment: dict[str, str] = {}  # beside the test's own
         self.process: subprocess.Popen[bytes] | None = None
         self.ready_after = 0.0  # seconds from the last start to the first handshake
         self._open_files: dict[int, int] = {}
@@ -119,7 +120,11 @@ class Snigate:
         """A new process."""
         with self.log_path.open("ab") as log:
             return subprocess.Popen(
-                [PROGRAM, "serve", "--config", self.file], cwd=self.directory, stderr=log, stdout=log
+                [PROGRAM, "serve", "--config", self.file],
+                cwd=self.directory,
+                stderr=log,
+                stdout=log,
+                env=os.environ | self.environment,
             )
 
     @contextlib.contextmanager
