@@ -6,6 +6,8 @@ import subprocess
 import time
 from pathlib import Path
 
+from tests.support.servers import needs
+
 
 class FakeClock:
     """Right at first. `environment` is for the process that is to have it."""
@@ -14,7 +16,9 @@ class FakeClock:
         self._file = directory / "clock"
         self._offset = 0
         self.jump(0)
-        library = subprocess.run(["faketime", "-f", "+0", "printenv", "LD_PRELOAD"], capture_output=True, check=True)
+        library = subprocess.run(
+            [needs("faketime"), "-f", "+0", "printenv", "LD_PRELOAD"], capture_output=True, check=True
+        )
         self.environment = {
             "LD_PRELOAD": library.stdout.decode().strip(),
             "FAKETIME_TIMESTAMP_FILE": str(self._file),
