@@ -61,6 +61,7 @@ class Snigate:
             text += f'\n[certificates]\ndirectories = ["{self.certs}"]\ntrust = []\n'
         self.file.write_text(text)
         self.environment: dict[str, str] = {}  # beside the test's own
+        self.under: tuple[str, ...] = ()  # a command that becomes the one that follows it
         self.process: subprocess.Popen[bytes] | None = None
         self.ready_after = 0.0  # seconds from the last start to the first handshake
         self._open_files: dict[int, int] = {}
@@ -120,7 +121,7 @@ class Snigate:
         """A new process."""
         with self.log_path.open("ab") as log:
             return subprocess.Popen(
-                [PROGRAM, "serve", "--config", self.file],
+                [*self.under, PROGRAM, "serve", "--config", self.file],
                 cwd=self.directory,
                 stderr=log,
                 stdout=log,
