@@ -124,7 +124,7 @@ class Watcher:
                 await self._hand_on(existing, stop)
                 return
             except FileNotFoundError:  # something went while the watch was made: one of these, or a directory below
-                if self._forget(path for path in existing if not Path(path).is_dir()):
+                if self._forget(_missing(existing)):
                     return
                 await asyncio.sleep(LOOK)
                 again = True
@@ -192,6 +192,10 @@ class Watcher:
     def _contents(self) -> dict[str, Identity]:
         """Identity, size and time of the single files and link targets."""
         return {path: _content(path) for path in (*map(str, self._files), *self._targets)}
+
+
+def _missing(paths: Iterable[str]) -> list[str]:
+    return [path for path in paths if not Path(path).is_dir()]
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
