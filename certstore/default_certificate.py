@@ -23,14 +23,21 @@ RENEW_AHEAD = 30 * 86400  # seconds before its notAfter
 
 
 def load(state_directory: Path) -> CertifiedKey | None:
-    """The certificate made earlier, or None when there is none that can be used."""
+    """The certificate made earlier, or None when there is none that can be used.
+
+    Raises CertstoreError when there may be one, and it cannot be read now: it is not to be replaced for that.
+    """
     path = state_directory / FILE
     try:
         content = parse_file(path.read_bytes())
         for key in content.keys:
             prove_key(key)
-    except (OSError, FileRejected):
+    except (FileNotFoundError, NotADirectoryError, FileRejected):
         return None
+    except OSError as error:
+        raise CertstoreError(
+            f"{path}: the default certificate cannot be read ({error.strerror}); correct that, or delete it"
+        ) from error
     if not content.certificates or not content.keys or content.certificates[0].spki != content.keys[0].spki:
         return None
     leaf, key = content.certificates[0], content.keys[0]
