@@ -10,6 +10,7 @@ from pathlib import Path
 
 from admin.state import StateError, require_own
 from certstore.private_file import write_private_file
+from certstore.remedy import remedy
 
 MIN_LENGTH = 16  # characters; a shorter one can be guessed
 MAX_LENGTH = 512
@@ -49,7 +50,6 @@ def _make(path: Path) -> str:
     try:
         write_private_file(path, token.encode() + b"\n")
     except OSError as error:
-        raise StateError(
-            f"token file {path} cannot be written ({error.strerror}); correct admin.token_file or the directory"
-        ) from error
+        advice = remedy(error, "correct admin.token_file or the directory")
+        raise StateError(f"token file {path} cannot be written ({error.strerror}); {advice}") from error
     return token

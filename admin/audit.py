@@ -6,6 +6,7 @@ Nobody's private key, passphrase or token ever gets into it; texts of others are
 from __future__ import annotations
 
 import contextlib
+import errno
 import getpass
 import json
 import os
@@ -18,6 +19,7 @@ from admin.state import StateError, require_own
 from admin.text import iso, plain
 from certstore.cabinet import REQUESTS, CabinetError
 from certstore.catalogue import CERTIFICATES, TRUSTED
+from certstore.remedy import remedy
 from certstore.unreadable import user_name
 
 FILE = "audit.log"
@@ -62,13 +64,13 @@ class AuditLog:
                 self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
             )
             try:
-                os.write(descriptor, json.dumps(entry, ensure_ascii=False).encode() + b"\n")
+                _append(descriptor, json.dumps(entry, ensure_ascii=False).encode() + b"\n")
             finally:
                 os.close(descriptor)
         except OSError as error:
             raise CabinetError(
-                f"{self._path} cannot be written ({error.strerror}), so nothing was changed; run this as the user that "
-                "snigate runs as"
+                f"{self._path} cannot be written ({error.strerror}), so nothing was changed; "
+                f"{remedy(error, 'run this as the user that snigate runs as')}"
             ) from None
 
     def _insist_on_own(self) -> None:
@@ -86,3 +88,13 @@ class AuditLog:
                     require_own("directory", path, status, stat.S_IWGRP | stat.S_IWOTH)
                 except StateError as error:
                     raise CabinetError(f"nothing was changed, since {error}") from None
+
+
+def _append(descriptor: int, line: bytes) -> None:
+    """Write a line whole, or leave nothing of it. Raises OSError."""
+    written = os.write(descriptor, line)
+    if written < len(line):  # the disk has room for no more
+        end = os.lseek(descriptor, 0, os.SEEK_CUR)
+        if os.fstat(descriptor).st_size == end:  # nobody else has written since
+            os.ftruncate(descriptor, end - written)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

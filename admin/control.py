@@ -17,6 +17,7 @@ from typing import Any
 from admin.app import admin_app, local_app, metrics_app
 from admin.guard import own_names
 from admin.http_server import PatientProtocol, Server
+from admin.loop_trouble import LoopTrouble
 from admin.reloads import Reloads
 from admin.surroundings import Surroundings
 from admin.view import View
@@ -48,6 +49,7 @@ class _Control:
 
     async def serve(self) -> None:
         """Know what is to be told first, then answer: whoever asks a process just started must not be misled."""
+        asyncio.get_running_loop().set_exception_handler(LoopTrouble())
         logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # its warnings are about what strangers send
         self._run(self._replica.follow(self._given.keeper_socket, "control", 0))
         self._run(self._listen())

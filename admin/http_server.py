@@ -128,6 +128,7 @@ class Server(uvicorn.Server):
                 proxy_headers=False,
                 server_header=False,
                 timeout_keep_alive=KEEP_ALIVE,
+                backlog=MAX_CONNECTIONS,  # also how often asyncio tries to accept at a time, even when it cannot
                 h11_max_incomplete_event_size=MAX_HEAD,
             )
         )

@@ -12,6 +12,7 @@ import socket
 from collections.abc import Set
 
 from admin import logs
+from admin.loop_trouble import LoopTrouble
 from admin.settings import certificate_settings
 from admin.surroundings import Surroundings
 from admin.troubles import unusable
@@ -59,6 +60,7 @@ def _begin(name: str, config: Config, user: User | None, keeping: Set[int] = fro
 
 async def _keep_until_alone(config: Config, listening: socket.socket, channel: Channel) -> None:
     """Be the keeper until the supervisor is gone."""
+    asyncio.get_running_loop().set_exception_handler(LoopTrouble())
     settings = certificate_settings(config)
     order = config.certificates.order
     keeper = Keeper(settings, listening, config.certificates.rescan, lambda found: channel.say(_summary(found, order)))

@@ -7,11 +7,13 @@ import resource
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 from admin.console.sessions import link_code
 from admin.panel import Ready
 from admin.plan import Planner, ServerPlan, warn_of
-from admin.state import StateDirectory
+from admin.state import StateDirectory, StateError
+from certstore.remedy import remedy
 from config.model import Config
 from proxy.channel import Message
 from proxy.inherited import Inherited
@@ -31,7 +33,7 @@ def serve(config: Config, on_ready: Callable[[Ready], None], reread: Callable[[]
     user = user_to_become(config.server.user)
     supervise_only(user)
     state = StateDirectory(config.server.state_directory)
-    metrics_directory = empty_directory(state.path)
+    metrics_directory = _metrics_directory(state)
     if user is not None:
         state.let_through(user)
         user.own(metrics_directory)
@@ -50,6 +52,14 @@ def serve(config: Config, on_ready: Callable[[Ready], None], reread: Callable[[]
     gc.collect()
     gc.freeze()  # what is here now stays; no process that is forked has to look at it again
     return supervisor.run()
+
+
+def _metrics_directory(state: StateDirectory) -> Path:
+    try:
+        return empty_directory(state.path)
+    except OSError as error:
+        advice = remedy(error, "remove it, and let snigate make it")
+        raise StateError(f"{error.filename} cannot be made anew ({error.strerror}); {advice}") from error
 
 
 def _ready(plan: ServerPlan, found: Message) -> Ready:

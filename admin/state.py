@@ -20,6 +20,7 @@ from certstore.cabinet import REQUESTS
 from certstore.catalogue import CERTIFICATES, TRUSTED
 from certstore.errors import CertstoreError
 from certstore.private_file import sweep
+from certstore.remedy import remedy
 from certstore.unreadable import user_name
 from proxy.privileges import User
 
@@ -59,7 +60,7 @@ class StateDirectory:
             self._lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
             raise StateError(
-                f"state directory {path} cannot be used ({error.filename}: {error.strerror}); {_ADVICE}"
+                f"state directory {path} cannot be used ({error.filename}: {error.strerror}); {remedy(error, _ADVICE)}"
             ) from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -71,8 +72,8 @@ class StateDirectory:
         with contextlib.suppress(OSError):
             for name in ("", CERTIFICATES, REQUESTS, TRUSTED):
                 sweep(path / name, time.time() - LEFT_ASIDE)
-        os.ftruncate(self._lock, 0)
-        os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+            os.ftruncate(self._lock, 0)
+            os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)  # for who comes second; a full disk may refuse it
 
     def new_keeper_socket(self, number: int, in_use: Path | None = None) -> Path:
         """Where workers and control are to subscribe to a keeper; what those before it left is removed."""

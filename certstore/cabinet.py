@@ -34,6 +34,7 @@ from certstore.load import parse_file
 from certstore.names import InvalidName, canonical_pattern
 from certstore.private_file import sync_directory, write_private_file
 from certstore.private_key import PrivateKey, read_private_key
+from certstore.remedy import remedy
 
 REQUESTS, TRASH = "requests", "trash"
 DIGITS = 8  # of a fingerprint, in a file's name
@@ -164,9 +165,8 @@ class Cabinet:
         try:
             yield
         except OSError as error:
-            raise CabinetError(
-                f"{path} cannot be written ({os.strerror(error.errno or 0)}); run this as the user that snigate runs as"
-            ) from None
+            advice = remedy(error, "run this as the user that snigate runs as")
+            raise CabinetError(f"{path} cannot be written ({os.strerror(error.errno or 0)}); {advice}") from None
 
 
 def _safe(name: str) -> str:

@@ -7,6 +7,7 @@ signature changed, a chain verified when the certificates it may use or the root
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from pathlib import Path
 from certstore import default_certificate
 from certstore.certified_key import CertifiedKey
 from certstore.directory import DirectoryScanner
+from certstore.errors import CertstoreError
 from certstore.inventory import Inventory, Pair, Problem, problems
 from certstore.names import InvalidName, canonical_name
 from certstore.scan import Scan
@@ -87,6 +89,8 @@ class Catalogue:
         self._certificates: dict[str, CertifiedKey] = {}
         self._touched: set[str] = set()  # fingerprints whose entry has to be made anew
         self._problems: tuple[Problem, ...] = ()
+        self._last_made: CertifiedKey | None = None
+        self._last_default_name: str | None = None
         self._waiting: tuple[frozenset[str], frozenset[str]] = (frozenset(), frozenset())  # as found, and as shown
 
     @property
@@ -115,7 +119,7 @@ class Catalogue:
         where that is not enough, another scan is wanted at once. Never raises for what the files hold.
         """
         self._passphrase_problems = []
-        self._trust = TrustStore.load(self._settings.roots)
+        self._trust = TrustStore.load(self._settings.roots, self._trust)
         authorities_changed = False
 
         def take_in(scanned: Scan) -> float | None:
@@ -150,7 +154,7 @@ class Catalogue:
             certificates=self._certificates,
             changed=changed,
             default_name=name,
-            made=default_certificate.load(self._settings.state_directory),
+            made=self._made(),
             problems=(*self._problems, *(one._replace(path=_utf8(one.path)) for one in default_problems)),
             waiting=self._shown_waiting(),
             unverified=self._verifier.unverified,
@@ -183,21 +187,30 @@ class Catalogue:
             self._waiting = found, shown
         return shown
 
+    def _made(self) -> CertifiedKey | None:
+        """The certificate made at the first start; where it cannot be read now, as it was read last."""
+        with contextlib.suppress(CertstoreError):
+            self._last_made = default_certificate.load(self._settings.state_directory)
+        return self._last_made
+
     def _default_name(self) -> tuple[str | None, list[Problem]]:
-        """The default's host name: the configuration's, else what `<state>/default` says."""
+        """The default's host name: the configuration's, else what `<state>/default` says, or said when last read."""
         if self._settings.default is not None:
             return self._settings.default, []
         path = self._settings.state_directory / DEFAULT_NAME_FILE
         try:
             with path.open(encoding="utf-8") as file:
                 text = file.read(1024).strip()
-            return (canonical_name(text), []) if text else (None, [])
+            self._last_default_name = canonical_name(text) if text else None
         except (FileNotFoundError, NotADirectoryError):
-            return None, []
-        except (OSError, UnicodeDecodeError, InvalidName) as error:
-            why = error.strerror if isinstance(error, OSError) else error
-            message = f"must hold one host name, the default certificate's ({why}); write it anew"
+            self._last_default_name = None
+        except OSError as error:
+            message = f"cannot be read ({error.strerror}), and counts as it was; correct that"
+            return self._last_default_name, [Problem(str(path), "default_name", message)]
+        except (UnicodeDecodeError, InvalidName) as error:
+            message = f"must hold one host name, the default certificate's ({error}); write it anew"
             return None, [Problem(str(path), "default_name", message)]
+        return self._last_default_name, []
 
     def _passphrases(self) -> Sequence[bytes]:
         """One passphrase a line, from all passphrase files."""

@@ -16,20 +16,28 @@ from certstore.issue import make_self_signed
 from certstore.load import FileRejected, parse_file, prove_key
 from certstore.names import InvalidName, canonical_name
 from certstore.private_file import write_private_file
+from certstore.remedy import remedy
 
 FILE = "default-certificate.pem"
 RENEW_AHEAD = 30 * 86400  # seconds before its notAfter
 
 
 def load(state_directory: Path) -> CertifiedKey | None:
-    """The certificate made earlier, or None when there is none that can be used."""
+    """The certificate made earlier, or None when there is none that can be used.
+
+    Raises CertstoreError when there may be one, and it cannot be read now: it is not to be replaced for that.
+    """
     path = state_directory / FILE
     try:
         content = parse_file(path.read_bytes())
         for key in content.keys:
             prove_key(key)
-    except (OSError, FileRejected):
+    except (FileNotFoundError, NotADirectoryError, FileRejected):
         return None
+    except OSError as error:
+        raise CertstoreError(
+            f"{path}: the default certificate cannot be read ({error.strerror}); correct that, or delete it"
+        ) from error
     if not content.certificates or not content.keys or content.certificates[0].spki != content.keys[0].spki:
         return None
     leaf, key = content.certificates[0], content.keys[0]
@@ -67,7 +75,8 @@ def ensure(state_directory: Path, now: float | None = None) -> CertifiedKey:
         if known is not None:
             return known
         raise CertstoreError(
-            f"{path}: the default certificate cannot be written ({error.strerror}); make the state directory writable"
+            f"{path}: the default certificate cannot be written ({error.strerror}); "
+            f"{remedy(error, 'make the state directory writable')}"
         ) from error
     made = load(state_directory)
     if made is None:

@@ -19,11 +19,13 @@ outside, as everywhere in the store.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import ssl
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from cryptography import x509
@@ -49,6 +51,9 @@ _LEAF_POLICY = ExtensionPolicy.permit_all()
 _CA_POLICY = ExtensionPolicy.permit_all().require_present(x509.BasicConstraints, Criticality.AGNOSTIC, None)
 
 
+Held = Mapping[Path, Sequence[Certificate]]  # what each trust file holds
+
+
 class Verdict(NamedTuple):
     """A chain that verifies: DER in sending order without leaf and root, and when, in Unix seconds."""
 
@@ -61,7 +66,11 @@ class TrustStore:
     """The roots that chains are verified against. Never changes; load another when its files change."""
 
     def __init__(
-        self, anchors: Iterable[Certificate], paths: Sequence[Path] = (), problems: Sequence[tuple[Path, str]] = ()
+        self,
+        anchors: Iterable[Certificate],
+        paths: Sequence[Path] = (),
+        problems: Sequence[tuple[Path, str]] = (),
+        held: Held = MappingProxyType({}),
     ) -> None:
         self._anchors = {one.fingerprint: one for one in anchors}
         self._by_subject: dict[bytes, list[Certificate]] = {}
@@ -71,24 +80,27 @@ class TrustStore:
         self._store = Store([parse(one) for one in authorities]) if authorities else None
         self.paths: tuple[Path, ...] = tuple(paths)
         self.problems: list[tuple[Path, str]] = list(problems)
+        self._held = held
         self.version: str = hashlib.sha256("".join(sorted(self._anchors)).encode()).hexdigest()
 
     @classmethod
-    def load(cls, sources: Sequence[str | Path]) -> TrustStore:
+    def load(cls, sources: Sequence[str | Path], before: TrustStore | None = None) -> TrustStore:
         """Read the roots. A source is "system", a file (PEM or DER) or a directory of files.
 
-        Never fails: what cannot be read or used is left out and told in `problems` as (path, sentence). `paths` are
-        the files and directories whose change calls for loading anew, also those that do not exist yet.
+        Never fails: what cannot be read or used is told in `problems` as (path, sentence), and left out; but what is
+        there and cannot be read now counts as it did `before`. `paths` are the files and directories whose change calls
+        for loading anew, also those that do not exist yet.
         """
         paths: list[Path] = []
         problems: list[tuple[Path, str]] = []
-        anchors: list[Certificate] = []
+        known: Held = before._held if before is not None else {}
+        held: dict[Path, Sequence[Certificate]] = {}
         for source in sources:
             path = _system_bundle() if source == SYSTEM else Path(source)
             paths.append(path)
-            for file in _files(path, problems):
-                anchors += _read(file, problems, claims_to_be_ours=file == path)
-        return cls(anchors, paths, problems)
+            for file in _files(path, known, problems):
+                held[file] = _read(file, known, problems, claims_to_be_ours=file == path)
+        return cls(itertools.chain.from_iterable(held.values()), paths, problems, held)
 
     @property
     def anchors(self) -> tuple[Certificate, ...]:
@@ -191,7 +203,7 @@ def _system_bundle() -> Path:
     return next(existing, Path(_SYSTEM_BUNDLES[0]))
 
 
-def _files(path: Path, problems: list[tuple[Path, str]]) -> Iterator[Path]:
+def _files(path: Path, known: Held, problems: list[tuple[Path, str]]) -> Iterator[Path]:
     """The file itself, or a directory's files by name, hidden ones left out; directories in it are not entered."""
     try:
         if path.is_dir():
@@ -200,9 +212,12 @@ def _files(path: Path, problems: list[tuple[Path, str]]) -> Iterator[Path]:
             yield path
     except OSError as error:
         problems.append((path, _unreadable(error)))
+        yield from (file for file in known if file.parent == path)
 
 
-def _read(path: Path, problems: list[tuple[Path, str]], *, claims_to_be_ours: bool) -> list[Certificate]:
+def _read(
+    path: Path, known: Held, problems: list[tuple[Path, str]], *, claims_to_be_ours: bool
+) -> Sequence[Certificate]:
     """The certificates in one file. A bad one is a problem and the others count: a bundle is many people's work."""
     found: list[Certificate] = []
     try:
@@ -211,9 +226,12 @@ def _read(path: Path, problems: list[tuple[Path, str]], *, claims_to_be_ours: bo
         if len(data) > MAX_TRUST_FILE_SIZE:
             raise FileRejected(RejectReason.OVERSIZED, f"has more than {MAX_TRUST_FILE_SIZE} bytes; split it")
         decoders = _certificates_in(data)
-    except OSError as error:
+    except FileNotFoundError as error:
         problems.append((path, _unreadable(error)))
         return []
+    except OSError as error:
+        problems.append((path, _unreadable(error)))
+        return known.get(path, [])
     except FileRejected as rejected:
         problems.append((path, rejected.message))
         return []

@@ -3,8 +3,9 @@
 Events come from inotify through watchfiles. It is deaf where a watched directory is removed and made again, where a
 symbolic link above it is swapped, and for link targets outside the watched trees. So twice a second the identity
 (device, inode) of the configured paths, of everything above them and of link targets outside is looked at as well,
-and the watch is made anew when one changed. Where events cannot be had, since inotify has no
-watches left, say, the directories are polled for a while, and events are then tried for again.
+and the watch is made anew when one changed, or has been removed since. Where events cannot be had of everything, since
+inotify has no watches left or a directory cannot be read, the directories are polled for a while, and events are then
+tried for again.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from watchfiles import awatch
+from watchfiles import Change, awatch
 
 log = logging.getLogger("snigate.watch")
 
@@ -47,6 +48,7 @@ class Watcher:
         self.watching = True
         self._complaint = ""
         self._events: set[str] | None = set()  # None: everything
+        self._known: dict[str, Identity] = {}
 
     def take(self) -> frozenset[str] | None:
         """Where something may have changed since this was called last; None for everywhere."""
@@ -81,29 +83,30 @@ class Watcher:
 
     async def run(self) -> None:
         """Watch for ever. Sets `changed` whenever a watch was made: what happened before it is for a scan to find."""
-        identities = self._identities()
+        self._known = self._identities()
         while True:
             stop = asyncio.Event()
             watch = asyncio.create_task(self._watch(stop))
             await asyncio.sleep(0)  # the watch is set up in the task's first step
             self.ask()
             try:
-                identities = await self._until_identities_differ(identities)
+                await self._until_identities_differ()
             finally:
                 stop.set()
                 watch.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await watch
 
-    async def _until_identities_differ(self, known: dict[str, Identity]) -> dict[str, Identity]:
+    async def _until_identities_differ(self) -> None:
         contents = self._contents()
         while True:
             await asyncio.sleep(LOOK)
             if (found := self._contents()) != contents:
                 self.ask(path for path in found if found[path] != contents.get(path))
                 contents = found
-            if (identities := self._identities()) != known:
-                return identities
+            if (identities := self._identities()) != self._known:
+                self._known = identities
+                return
 
     async def _watch(self, stop: asyncio.Event) -> None:
         """Hand on events until `stop`; where events cannot be had, ask for scans instead, and try again now and then.
@@ -120,8 +123,12 @@ class Watcher:
             try:
                 await self._hand_on(existing, stop)
                 return
-            except FileNotFoundError:  # removed since we looked; its identity has changed, and a new watch follows
-                return
+            except FileNotFoundError:  # something went while the watch was made: one of these, or a directory below
+                if self._forget(_missing(existing)):
+                    return
+                await asyncio.sleep(LOOK)
+                again = True
+                continue
             except (OSError, RuntimeError, ExceptionGroup) as error:  # watchfiles wraps what goes wrong after its start
                 self._complain(error)
             await self._poll(stop)
@@ -138,10 +145,17 @@ class Watcher:
             rust_timeout=1000,
             yield_on_timeout=False,
             recursive=True,
-            ignore_permission_denied=True,
+            # What cannot be watched, for whatever reason, would be passed over in silence, and all behind it as well.
+            ignore_permission_denied=False,
         )
         async for events in changes:
             self.ask(path for _, path in events)
+            self._forget(path for kind, path in events if kind is Change.deleted and path in existing)
+
+    def _forget(self, removed: Iterable[str]) -> bool:
+        """Have a new watch follow, since directories are gone: those made anew may have the same inodes."""
+        forgotten = [path for path in removed if self._known.pop(path, None)]
+        return bool(forgotten)
 
     def _complain(self, error: BaseException) -> None:
         """Say once why there are no events, and again only when it is for another reason."""
@@ -180,6 +194,10 @@ class Watcher:
         return {path: _content(path) for path in (*map(str, self._files), *self._targets)}
 
 
+def _missing(paths: Iterable[str]) -> list[str]:
+    return [path for path in paths if not Path(path).is_dir()]
+
+
 def _causes(error: BaseException) -> Iterator[BaseException]:
     if isinstance(error, BaseExceptionGroup):
         for one in error.exceptions:
@@ -189,13 +207,15 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _remedy(causes: Sequence[BaseException]) -> str:
-    """What to do where inotify's limits are the cause; watchfiles tells of most errors only by their text."""
+    """What to do about inotify's limits, and permissions; watchfiles tells of most errors only by their text."""
     for limit, number, text in (
         ("fs.inotify.max_user_watches", errno.ENOSPC, "watch limit reached"),
         ("fs.inotify.max_user_instances", errno.EMFILE, f"(os error {errno.EMFILE})"),
     ):
         if any(text in str(one) or (isinstance(one, OSError) and one.errno == number) for one in causes):
             return f". Raise {limit} to get events back"
+    if any(isinstance(one, PermissionError) for one in causes):
+        return ". Let the user that snigate runs as read all of them to get events back"
     return ""
 
 

@@ -2,13 +2,14 @@
 
 A worker makes one `Metrics` with its own number: its files carry the number, not the process id, so a replaced worker
 goes on counting where the dead one stopped and no files pile up. Gauges are of living workers alone: the supervisor has
-a dead one's files removed. Every label is bound before the first connection, and no
-label's value is anything that a client can choose; docs/metrics.md lists them all. What connections count is written
-by `write`, see proxy.tallies.
+a dead one's files removed. `settle` brings the files into being; while the disk has no room for them, they are memory.
+Every label is bound before the first connection, and no label's value is anything that a client can choose;
+docs/metrics.md lists them all. What connections count is written by `write`, see proxy.tallies.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
@@ -17,8 +18,12 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, values
 
 from certstore.ranking import Level
+from certstore.remedy import remedy
 from proxy.errors import HANDSHAKE_FAILURES, Outcome
+from proxy.metric_file import MetricFile
 from proxy.tallies import Count, Durations, Number, Pacer
+
+log = logging.getLogger("snigate.worker")
 
 DIRECTORY = "metrics"
 VERSIONS = ("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3")
@@ -48,10 +53,14 @@ class Metrics:
         # By default prometheus-client decides at its import where values live, and that is before any worker exists.
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory)
         values.ValueClass = values.MultiProcessValue(process_identifier=lambda: worker)  # type: ignore[no-untyped-call]
+        values.MmapedDict = self._open  # type: ignore[attr-defined,assignment] # looked up for each file
         registry = CollectorRegistry()  # a worker exposes nothing itself
         self._parts: list[ListenerMetrics | BackendMetrics] = []
         self._pacer = Pacer(self.write)
-        self._health = directory / f"gauge_livemin_{worker}.db"
+        self._directory = directory
+        self._files: dict[str, MetricFile] = {}
+        self._health = str(directory / f"gauge_livemin_{worker}.db")
+        self._complaint = ""
         self._make_listeners_metrics(registry)
         self._make_backends_metrics(registry)
         self._make_the_workers_own(registry)
@@ -121,9 +130,29 @@ class Metrics:
             "snigate_open_fds", "File descriptors open in workers.", multiprocess_mode="livesum", registry=registry
         )
 
+    def _open(self, name: str) -> MetricFile:
+        self._files[name] = file = MetricFile(Path(name))
+        return file
+
     def retire(self) -> None:
         """Say no more of backends: a worker that accepts no more connects no more, and its last word would stay."""
-        self._health.unlink(missing_ok=True)
+        self._files[self._health].remove()
+
+    def settle(self) -> None:
+        """Let what is counted be seen, if it is not yet; where the disk has no room for that, say so once."""
+        complaint = ""
+        for file in self._files.values():
+            try:
+                file.settle()
+            except OSError as error:
+                complaint = f"({error.strerror}): {remedy(error, 'let snigate write there')}"
+        if complaint and complaint != self._complaint:
+            log.error(
+                "metrics cannot be written to %s %s; what is counted meanwhile is told then", self._directory, complaint
+            )
+        elif self._complaint and not complaint:
+            log.info("metrics are written to %s again", self._directory)
+        self._complaint = complaint
 
     def write(self) -> None:
         """Write what was counted since the last time."""

@@ -20,6 +20,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from certstore.remedy import remedy
 from certstore.unix_path import socket_address
 from config.addresses import TcpAddress
 from config.model import Config
@@ -131,9 +132,8 @@ def bind_unix(path: Path, owner: User | None = None) -> socket.socket:
         sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
-        raise BindError(
-            f"{path}: cannot bind ({os.strerror(error.errno or 0)}); correct the state directory"
-        ) from error
+        advice = remedy(error, "correct the state directory")
+        raise BindError(f"{path}: cannot bind ({os.strerror(error.errno or 0)}); {advice}") from error
     return sock
 
 

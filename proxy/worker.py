@@ -104,6 +104,7 @@ class _Worker:
         access_log = self._access_log()
         following = asyncio.create_task(self._replica.follow(self._generation.keeper_socket, "worker", self._number))
         self._services = await self._make_services(access_log)
+        self._metrics.settle()
         await self._replica.ready.wait()
         listeners = [
             Listener(service.loop, service.name, sock, service.limits, self._entrance(listener, service))
@@ -132,6 +133,7 @@ class _Worker:
         await self._drained()
         if access_log is not None:
             access_log.flush()
+        self._metrics.settle()
         self._metrics.write()
         for task in (obeying, *self._background):
             task.cancel()
@@ -270,6 +272,7 @@ class _Worker:
                     session.account_bytes()
                     if number % 1000 == 999:
                         await asyncio.sleep(0)
+            self._metrics.settle()
             self._metrics.write()
 
     async def _give_signs_of_life(self) -> None:

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import resource
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from certstore import default_certificate
 from certstore.catalogue import DEFAULT_NAME_FILE, Catalogue, Settings, Snapshot
 from certstore.certified_key import CertifiedKey
+from certstore.errors import CertstoreError
 from tests.support.pki import DAY, Authority, Pair, self_signed
 
 NOW = time.time()
@@ -217,3 +220,29 @@ def test_a_snapshot_before_verification_sends_only_authorities_along(store: Stor
     snapshot = store.catalogue.assess(NOW, verify_at_most=0)
     assert snapshot.unverified == 2
     assert {entry.chain for entry in snapshot.certificates.values()} == {(issuing.der,)}
+
+
+def test_what_cannot_be_read_for_a_while_counts_as_it_did_and_is_named(store: Store) -> None:
+    root = Authority.make()
+    (store.state / "trust").mkdir()
+    (store.state / "trust/root.pem").write_bytes(root.pem)
+    (store.state / DEFAULT_NAME_FILE).write_text("www.example.com\n")
+    made = default_certificate.ensure(store.state)
+    pair = root.issue("www.example.com")
+    pair.write(store.certs)
+    before = store.refreshed()
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))  # nothing can be opened
+    try:
+        during = store.refreshed(after=60.0)
+        with pytest.raises(CertstoreError, match="cannot be read"):
+            default_certificate.ensure(store.state)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert {*reasons(during)} >= {"certificates", "trust", "roots.pem", DEFAULT_NAME_FILE}
+    assert before.certificates[pair.fingerprint].trusted_until == pair.not_after
+    for one in (during, store.refreshed(after=120.0)):
+        assert one.certificates == before.certificates
+        assert one.default_name == before.default_name == "www.example.com"
+        assert one.made == before.made == made
+    assert store.refreshed().problems == ()

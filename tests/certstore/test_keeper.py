@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import os
 import socket
 import time
 from collections.abc import AsyncIterator, Callable
@@ -13,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from certstore import default_certificate
 from certstore.catalogue import Catalogue, Settings, Snapshot
 from certstore.certificate import Certificate
 from certstore.keeper import SOON, Keeper
@@ -30,7 +33,7 @@ class Running:
     def __init__(self, directory: Path) -> None:
         self.state = directory / "state"
         self.certs = self.state / "certs"
-        self.certs.mkdir(parents=True)
+        self.certs.mkdir(parents=True, exist_ok=True)
         self.path = self.state / "keeper.sock"
         self.first: asyncio.Future[Snapshot] = asyncio.get_running_loop().create_future()
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
@@ -275,6 +278,32 @@ def test_more_problems_than_a_report_has_room_for_are_counted(tmp_path: Path, mo
                 assert 1 < len(control.report.waiting) < 50
 
     asyncio.run(scenario())
+
+
+def test_certificates_are_served_though_no_default_one_can_be_made_and_that_is_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = self_signed("a.example"), self_signed("b.example")
+
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    async def scenario() -> None:
+        monkeypatch.setattr(default_certificate, "write_private_file", refuse)
+        first.write(tmp_path / "state/certs", "first")
+        async with running(tmp_path) as kept, kept.following() as replica:
+            assert serves(replica, first, "a.example")
+            second.write(kept.certs, "second")
+            await until(lambda: serves(replica, second, "b.example"), "it is looked at")
+            assert replica.selector.select(None) is None
+            monkeypatch.undo()
+            put(kept.certs / "third.pem", self_signed("c.example").combined_pem)
+            await until(lambda: replica.selector.select(None) is not None, "it is made")
+
+    asyncio.run(scenario())
+    said = [record.getMessage() for record in caplog.records if "default certificate" in record.getMessage()]
+    assert len(said) == 1
+    assert "cannot be written (No space left on device); make room" in said[0]
 
 
 class Panic(BaseException):

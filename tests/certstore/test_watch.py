@@ -83,6 +83,46 @@ def test_a_watched_directory_made_anew_is_watched_anew(tmp_path: Path) -> None:
     watching([root], [], check)
 
 
+def test_a_watched_directory_removed_and_made_anew_at_once_is_watched_even_with_the_same_inode(tmp_path: Path) -> None:
+    root = tmp_path / "certificates"
+    root.mkdir()
+
+    async def check(watcher: Watcher) -> None:
+        for number in range(3):
+            root.rmdir()
+            root.mkdir()
+            await told(watcher)  # of the removal
+            await told(watcher)  # of the new watch
+            (root / f"{number}.pem").write_bytes(b"a")
+            await told(watcher)
+            (root / f"{number}.pem").unlink()
+            await told(watcher)
+
+    watching([root], [], check)
+
+
+def test_a_directory_below_that_goes_while_the_watch_is_made_does_not_end_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = 0
+
+    def vanish(*arguments: Any, **options: Any) -> Any:
+        nonlocal made
+        made += 1
+        if made == 1:
+            raise FileNotFoundError(2, "No such file or directory")
+        return awatch(*arguments, **options)
+
+    monkeypatch.setattr("certstore.watch.awatch", vanish)
+
+    async def check(watcher: Watcher) -> None:
+        await told(watcher)
+        (tmp_path / "a.pem").write_bytes(b"a")
+        await told(watcher)
+
+    watching([tmp_path], [], check)
+
+
 def test_a_directory_that_comes_into_being_only_later_is_watched_then(tmp_path: Path) -> None:
     root = tmp_path / "above" / "certificates"
 
@@ -208,21 +248,22 @@ def test_a_name_that_is_not_utf_8_ends_events_for_a_while_only_and_is_named(
 
 
 @pytest.mark.parametrize(
-    ("error", "limit"),
+    ("error", "remedy"),
     [
         (OSError(28, "No space left on device"), "fs.inotify.max_user_watches"),
         (OSError("OS file watch limit reached. about [/certs]"), "fs.inotify.max_user_watches"),
         (RuntimeError("Error creating recommended watcher: Too many open files (os error 24)"), "max_user_instances"),
         (ExceptionGroup("of a task group", [OSError(28, "full")]), "fs.inotify.max_user_watches"),
+        (PermissionError("Permission denied (os error 13) about [/certs/a]"), "the user that snigate runs as read all"),
         (OSError(5, "Input/output error"), None),
     ],
 )
-def test_a_limit_of_inotify_is_named_where_it_is_the_cause_and_said_once(
+def test_what_is_in_the_way_of_events_is_said_once_with_what_to_do_about_it(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     error: Exception,
-    limit: str | None,
+    remedy: str | None,
 ) -> None:
     tried = 0
 
@@ -243,5 +284,5 @@ def test_a_limit_of_inotify_is_named_where_it_is_the_cause_and_said_once(
 
     watching([tmp_path], [], check)
     assert len(caplog.messages) == 1
-    assert ("inotify" in caplog.text) is (limit is not None)
-    assert limit is None or limit in caplog.text
+    assert ("to get events back" in caplog.text) is (remedy is not None)
+    assert remedy is None or remedy in caplog.text

@@ -60,6 +60,8 @@ class Snigate:
         if "[certificates]" not in text:
             text += f'\n[certificates]\ndirectories = ["{self.certs}"]\ntrust = []\n'
         self.file.write_text(text)
+        self.environment: dict[str, str] = {}  # beside the test's own
+        self.under: tuple[str, ...] = ()  # a command that becomes the one that follows it
         self.process: subprocess.Popen[bytes] | None = None
         self.ready_after = 0.0  # seconds from the last start to the first handshake
         self._open_files: dict[int, int] = {}
@@ -119,7 +121,11 @@ class Snigate:
         """A new process."""
         with self.log_path.open("ab") as log:
             return subprocess.Popen(
-                [PROGRAM, "serve", "--config", self.file], cwd=self.directory, stderr=log, stdout=log
+                [*self.under, PROGRAM, "serve", "--config", self.file],
+                cwd=self.directory,
+                stderr=log,
+                stdout=log,
+                env=os.environ | self.environment,
             )
 
     @contextlib.contextmanager
@@ -227,10 +233,14 @@ class Snigate:
         return True
 
 
+def open_files_of(pid: int) -> int:
+    """How many files a process has open now."""
+    return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
+
+
 def _process(pid: int) -> Process:
-    open_files = sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
     resident = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    return Process(pid, open_files, resident)
+    return Process(pid, open_files_of(pid), resident)
 
 
 def wait_for(condition: Any, what: str, patience: float = PATIENCE) -> None:
