@@ -65,6 +65,7 @@ ADDRESS_SYNTAX = {"proxy/proxy_protocol.py": {"socket"}}  # inet_pton and inet_n
 SOCKETS = {
     *(
         "backend",
+        "bare_socket",
         "dial",
         "entrance",
         "introduction",
