@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,6 +34,15 @@ alpn = ["h2", "http/1.1"]
 backend = "127.0.0.1:8000"
 {listener}
 """
+
+
+@pytest.fixture(autouse=True)
+def _log_of_its_own() -> Iterator[None]:
+    """Commands that run inside a test leave their log's handler behind, which writes to what is closed by then."""
+    yield
+    root = logging.getLogger()
+    for handler in [one for one in root.handlers if not type(one).__module__.startswith("_pytest")]:
+        root.removeHandler(handler)
 
 
 @dataclass

@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import resource
 import socket
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 from tests.e2e.test_faults_watching import Site
 from tests.e2e.test_processes import pid_of
 from tests.support.echo import EchoServer
 from tests.support.load import Load
-from tests.support.snigate import open_files_of, wait_for
+from tests.support.snigate import wait_for
 from tests.support.standing import unchanged
 from tests.support.tls_client import shown
 
 QUESTIONS = 8
 
 
+def _lowest_free(pid: int) -> int:
+    taken = {int(one) for one in os.listdir(f"/proc/{pid}/fd")}  # noqa: PTH208
+    return next(number for number in count() if number not in taken)
+
+
 @contextlib.contextmanager
 def no_descriptor_left(pid: int) -> Iterator[None]:
-    """A process can open no more than it has open now."""
+    """A process can open nothing more: not even the descriptor that it uses now and again is below the limit."""
     before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, (open_files_of(pid), before[1]))
+    lowest_free = min(_lowest_free(pid) for _ in range(200))
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (lowest_free, before[1]))
     try:
         yield
     finally:

@@ -11,7 +11,7 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from tests.support.servers import needs, running
+from tests.support.servers import needs, place_for_sockets, running
 
 TEXT = (Path(__file__).parents[2] / "docs" / "mail.md").read_text(encoding="utf-8")
 # By their names, with what is said behind them: "/etc/postfix/master.cf, with postscreen".
@@ -25,8 +25,8 @@ FILES: dict[str, str] = {
 # What a recipe leaves to its reader: where this machine's test keeps everything, and one user.
 _DOVECOT = """
 protocols = imap pop3 sieve
-base_dir = {directory}/run
-state_dir = {directory}/run
+base_dir = {run}
+state_dir = {run}
 log_path = {directory}/dovecot.log
 mail_location = maildir:{directory}/mail/%u
 mail_uid = nobody
@@ -115,9 +115,10 @@ def _dovecot(directory: Path, recipe: str, port: int) -> Iterator[Path]:
     os.chown(mail, nobody.pw_uid, nobody.pw_gid)
     _let_through(directory)
     configuration = directory / "dovecot.conf"
-    configuration.write_text(_DOVECOT.format(directory=directory) + recipe)
-    with running([program, "-F", "-c", str(configuration)], port, directory / "dovecot.out"):
-        yield directory / "dovecot.log"
+    with place_for_sockets() as run:
+        configuration.write_text(_DOVECOT.format(directory=directory, run=run) + recipe)
+        with running([program, "-F", "-c", str(configuration)], port, directory / "dovecot.out"):
+            yield directory / "dovecot.log"
 
 
 @contextlib.contextmanager

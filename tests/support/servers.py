@@ -8,6 +8,7 @@ import pwd
 import shutil
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,8 +70,8 @@ def nginx(directory: Path, servers: str, port: int) -> Iterator[Path]:
 
 DOVECOT = """
 protocols = imap pop3
-base_dir = {directory}/run
-state_dir = {directory}/run
+base_dir = {run}
+state_dir = {run}
 log_path = {directory}/dovecot.log
 info_log_path = {directory}/dovecot.log
 default_internal_user = {internal}
@@ -120,6 +121,15 @@ service pop3-login {{
 
 
 @contextlib.contextmanager
+def place_for_sockets() -> Iterator[Path]:
+    """A directory with a short path, as Unix sockets need; everybody may go through it."""
+    with tempfile.TemporaryDirectory(prefix="run-") as name:
+        place = Path(name)
+        place.chmod(0o755)
+        yield place
+
+
+@contextlib.contextmanager
 def dovecot(directory: Path, imap: int, pop3: int, certificate: Path, key: Path) -> Iterator[Path]:
     """Dovecot with plain-text IMAP and POP3 ports that want a PROXY header; yields its log. Passwords: "secret"."""
     program = needs("dovecot")
@@ -132,17 +142,19 @@ def dovecot(directory: Path, imap: int, pop3: int, certificate: Path, key: Path)
         if parent.owner() == pwd.getpwuid(os.getuid()).pw_name and not parent.stat().st_mode & 0o001:
             parent.chmod(parent.stat().st_mode | 0o011)
     configuration = directory / "dovecot.conf"
-    configuration.write_text(
-        DOVECOT.format(
-            directory=directory,
-            internal="dovecot",
-            internal_group="dovecot",
-            login="dovenull",
-            imap=imap,
-            pop3=pop3,
-            certificate=certificate,
-            key=key,
+    with place_for_sockets() as run:
+        configuration.write_text(
+            DOVECOT.format(
+                directory=directory,
+                run=run,
+                internal="dovecot",
+                internal_group="dovecot",
+                login="dovenull",
+                imap=imap,
+                pop3=pop3,
+                certificate=certificate,
+                key=key,
+            )
         )
-    )
-    with running([program, "-F", "-c", str(configuration)], imap, directory / "dovecot.out"):
-        yield directory / "dovecot.log"
+        with running([program, "-F", "-c", str(configuration)], imap, directory / "dovecot.out"):
+            yield directory / "dovecot.log"
