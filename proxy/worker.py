@@ -201,6 +201,7 @@ class _Worker:
                 access_log=access_log,
                 limits=_limits_of(listener, limits),
                 unfinished=unfinished,
+                most_handshakes=listener.most_handshakes,
                 buffer=buffer,
                 ids=self._ids,
                 complaints=self._complaints,
