@@ -164,7 +164,7 @@ def write_secret(directory: Path, version: str, pair: Pair) -> None:
     (directory / "..new").rename(directory / "..data")
 
 
-def test_strangers_cannot_take_more_memory_than_the_pod_has() -> None:
+def test_strangers_who_stall_cannot_take_more_memory_than_the_pod_has() -> None:
     server, limit = load(CONFIGURATION).server, CONTAINER["resources"]["limits"]["memory"]
     assert server.workers is not None
     unfinished, idle, processes = 143_000, 35_000, 250_000_000  # docs/limits.md
