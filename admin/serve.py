@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-import resource
+import logging
 import time
 from collections.abc import Callable
 from functools import partial
@@ -18,9 +18,12 @@ from config.model import Config
 from proxy.channel import Message
 from proxy.inherited import Inherited
 from proxy.metrics import empty_directory, remove_gauges
+from proxy.open_files import most_handshakes, use_all_allowed
 from proxy.privileges import supervise_only, user_to_become
 from proxy.service_manager import ServiceManager
 from proxy.supervisor import Supervisor
+
+log = logging.getLogger("snigate.serve")
 
 
 def serve(config: Config, on_ready: Callable[[Ready], None], reread: Callable[[], Config]) -> int:
@@ -41,7 +44,7 @@ def serve(config: Config, on_ready: Callable[[Ready], None], reread: Callable[[]
     warn_of(inherited, config)
     planner = Planner(state, user, metrics_directory, reread, started_at, inherited)
     plan = planner.plan(config)
-    _raise_file_limit()
+    _use_open_files(config)
     supervisor = Supervisor(
         plan,
         planner.next,
@@ -76,7 +79,14 @@ def _ready(plan: ServerPlan, found: Message) -> Ready:
     )
 
 
-def _raise_file_limit() -> None:
-    """Use as many open files as the system lets this process have: each connection needs two."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+def _use_open_files(config: Config) -> None:
+    """Use as many as the system lets this process have, and say where these are few."""
+    files = use_all_allowed()
+    if (handshakes := most_handshakes()) < config.server.most_handshakes:
+        log.warning(
+            "open files are limited to %d: a worker has room for some %d connections and %d unfinished handshakes; "
+            "raise LimitNOFILE (ulimit -Hn)",
+            files,
+            files // 2,
+            handshakes,
+        )

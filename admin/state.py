@@ -155,6 +155,8 @@ def trouble(path: Path) -> str | None:
             return f"{path} cannot be used, since {'it' if there == path else there} is a file; {_ADVICE}"
         if not os.access(there, os.X_OK):
             return f"{path} cannot be used, since user {user_name()} may not enter {there}; {_ADVICE}"
+        if os.statvfs(there).f_flag & os.ST_RDONLY:
+            return f"{path} cannot be used, since it is on a read-only file system; mount a volume there, or {_ADVICE}"
         if not os.access(there, os.R_OK | os.W_OK):
             what = "write it" if there == path else f"make it in {there}"
             return f"{path} cannot be used, since user {user_name()} may not {what}; {_ADVICE}"

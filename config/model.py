@@ -113,7 +113,11 @@ class ServerConfig(Table):
     @property
     def most_handshakes(self) -> int:
         """How many unfinished handshakes a worker holds: what the file says, else a quarter of its connections."""
-        return self.max_handshakes or max(FEWEST_HANDSHAKES, self.max_connections // 4)
+        return self.max_handshakes or _handshakes_among(self.max_connections)
+
+
+def _handshakes_among(connections: int) -> int:
+    return max(FEWEST_HANDSHAKES, connections // 4)
 
 
 class AdminConfig(Table):
@@ -227,6 +231,11 @@ class ListenerConfig(Table):
     def is_mail(self) -> bool:
         """Whether the listener speaks a mail protocol, where the server greets first."""
         return self.protocol in MAIL_PROTOCOLS
+
+    @property
+    def most_handshakes(self) -> int | None:
+        """How many of a worker's unfinished handshakes may be this listener's, so that they do not fill it."""
+        return None if self.max_connections is None else _handshakes_among(self.max_connections)
 
     @property
     def target(self) -> str:

@@ -9,6 +9,8 @@ from config.errors import Problem
 from config.mail_warnings import mail_warnings
 from config.model import Config, ListenerConfig, RouteConfig
 
+_ALL = "server.max_connections"
+
 
 def warnings(config: Config) -> list[Problem]:
     """The warnings about a loaded configuration: about [server], then in the order of its listeners."""
@@ -24,16 +26,17 @@ def warnings(config: Config) -> list[Problem]:
 
 def _servers_idle_limits(config: Config) -> Iterator[tuple[str, str]]:
     """Limits of [server] that are never reached, since there is room for fewer connections."""
-    server = config.server
-    for key in ("max_connections_per_client", "max_handshakes"):
-        limit = getattr(server, key)
-        if limit is not None and limit > server.max_connections:
-            yield key, _never_reached(limit, "server.max_connections", server.max_connections)
+    server, room = config.server, config.server.max_connections
+    if server.max_connections_per_client is not None and server.max_connections_per_client > room:
+        yield "max_connections_per_client", _never_reached(server.max_connections_per_client, _ALL, room)
+    if server.max_handshakes is not None and server.max_handshakes >= room:
+        stalled = f"{server.max_handshakes} that stall take all the room of {_ALL} ({room}), and nobody is let in"
+        yield "max_handshakes", f"{stalled}; lower it, or raise that"
 
 
 def _listeners_idle_limits(config: Config, listener: ListenerConfig) -> Iterator[tuple[str, str]]:
     """The same of a listener's own."""
-    room, key = config.server.max_connections, "server.max_connections"
+    room, key = config.server.max_connections, _ALL
     if listener.max_connections is not None:
         if listener.max_connections > room:
             yield "max_connections", _never_reached(listener.max_connections, key, room)

@@ -18,7 +18,7 @@ from certstore.key_types import KeyTypes
 from certstore.names import InvalidName, server_name
 from proxy.client_hello_error import ILLEGAL_PARAMETER, UNRECOGNIZED_NAME, ClientHelloError, malformed
 from proxy.client_key_types import usable_key_types
-from proxy.extension_layout import LONGEST, layout_of
+from proxy.extension_layout import USUAL, layout_of
 from proxy.ja4 import GREASE, Transport, ja4
 
 _TLS_1_2 = 0x0303
@@ -26,7 +26,7 @@ _TLS_1_2 = 0x0303
 MAX_PROTOCOLS = 64
 MAX_NUMBERS = 1024  # cipher suites, groups, signature algorithms
 
-REMEMBERED = 256  # contents of each kind of extension, out of blocks that are not larger than usual: some 2 MB
+REMEMBERED = 256  # contents of each kind of extension, where they are not longer than usual: some 4 MB
 
 _NUMBER = struct.Struct(">H")
 
@@ -74,7 +74,7 @@ def parse_client_hello(data: bytes, start: int, end: int) -> ClientHello:
     if position < end and (position + 2 > end or (data[position] << 8 | data[position + 1]) != len(block)):
         malformed("the length of the ClientHello's extensions is not what is left of the message")
     layout = layout_of(block, suites)
-    read = _READ if len(block) > LONGEST else _READ_ONCE
+    read = _READ_ONCE if layout.is_usual and len(suites) <= USUAL else _READ
     name, groups, algorithms, alpn, versions = layout.places
     legacy_version = data[start] << 8 | data[start + 1]
     return ClientHello(

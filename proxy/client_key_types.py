@@ -51,6 +51,8 @@ _SCHEMES_1_2 = (
     {hash_ << 8 | 3: _ECDSA for hash_ in range(2, 7)} | {hash_ << 8 | 1: _RSA for hash_ in range(2, 7)} | _EDDSA_AND_PSS
 )  # hash 2 is SHA-1, 3 SHA-224, 4 to 6 SHA-256 to SHA-512
 
+USUAL = 128  # numbers in all lists; no more is remembered, whoever sends it: strangers can have 5 MB filled
+
 _BY_MASK = tuple(KeyTypes(mask) for mask in range(KeyTypes.ALL + 1))  # an enum is slow to make
 
 
@@ -60,10 +62,11 @@ def usable_key_types(hello: ClientHello, max_version: int = _TLS_1_3) -> KeyType
     An empty set means that no certificate of a known type can serve this client. Which cipher suites the server's own
     policy allows is not looked at.
     """
-    return _usable(hello.versions, hello.cipher_suites, hello.signature_algorithms, hello.groups, max_version)
+    suites, schemes = hello.cipher_suites, hello.signature_algorithms
+    usual = len(suites) + len(schemes) + len(hello.groups) + len(hello.versions) <= USUAL
+    return (_usable_once if usual else _usable)(hello.versions, suites, schemes, hello.groups, max_version)
 
 
-@lru_cache(maxsize=1024)  # the clients of one make send the same lists; those of a stranger push out others'
 def _usable(
     versions: tuple[int, ...],
     cipher_suites: tuple[int, ...],
@@ -81,6 +84,9 @@ def _usable(
     if signature_algorithms and _speaks_tls_1_2(versions, max_version):
         return _BY_MASK[allowed & _union(signature_algorithms, _SCHEMES_1_2)]
     return _BY_MASK[allowed & (_ECDSA | _RSA)]
+
+
+_usable_once = lru_cache(maxsize=1024)(_usable)  # the clients of one make send the same lists
 
 
 def _speaks_tls_1_2(versions: Collection[int], max_version: int) -> bool:

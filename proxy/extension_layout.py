@@ -17,8 +17,9 @@ from proxy.client_hello_error import ILLEGAL_PARAMETER, malformed
 SERVER_NAME, SUPPORTED_GROUPS, SIGNATURE_ALGORITHMS, ALPN, SUPPORTED_VERSIONS = 0, 10, 13, 16, 43
 
 MAX_EXTENSIONS = 256  # many times what any client sends
-REMEMBERED = 256  # rows, each of LONGEST bytes at most: a stranger can have 5 MB filled with them
+REMEMBERED = 256  # rows, each of LONGEST bytes and USUAL of cipher suites at most: strangers can fill 11 MB with them
 LONGEST = 2048  # bytes
+USUAL = 256  # bytes of an extension's content, or of the cipher suites: no more is remembered, whoever sends it
 
 _HEADER = struct.Struct(">HH")
 _SO_MANY = range(MAX_EXTENSIONS + 1)
@@ -31,9 +32,10 @@ class ExtensionLayout:
     """A row of extensions: `types` in order, and `places`, where in the block the content of five of them lies.
 
     These are server_name, supported_groups, signature_algorithms, ALPN and supported_versions; None: it is not there.
+    `is_usual`: none of the five is longer than USUAL.
     """
 
-    __slots__ = ("_headers", "_row", "places", "types")
+    __slots__ = ("_headers", "_row", "is_usual", "places", "types")
 
     def __init__(self, headers: list[tuple[int, int]], types: tuple[int, ...], places: dict[int, slice]) -> None:
         """`headers`: types and lengths."""
@@ -42,6 +44,7 @@ class ExtensionLayout:
         self.types = types
         name, groups, algorithms, alpn, versions = map(places.get, _READ_HERE)
         self.places: Places = name, groups, algorithms, alpn, versions
+        self.is_usual = all(place.stop - place.start <= USUAL for place in places.values())
 
     def learn(self) -> None:
         """Get ready for `is_of`."""
@@ -65,7 +68,7 @@ def layout_of(block: bytes, client: bytes) -> ExtensionLayout:
     `client`: something by which clients of one make are alike.
     """
     size = len(block)
-    if size > LONGEST:
+    if size > LONGEST or len(client) > USUAL:
         return _walk(block)
     key = size, client
     known = _remembered.get(key)

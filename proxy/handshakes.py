@@ -5,6 +5,7 @@ who comes last, would let them lock everybody out: so many silent connections, r
 gets in. So whoever comes is let in, and room is made: an eighth of those that wait are ended at once, the oldest of
 whichever client has most of them, until it has as few as the next. Who floods from few addresses ends what is theirs;
 who does from many has to bring on as many new connections as there is room for, while a client's handshake takes place.
+A listener with a limit of its own on connections has one on handshakes too, or they would fill the listener instead.
 
 Of a connection nothing is kept for this: the deadlines' own order is looked through, only when there are too many. Nor
 are they counted each time: as many as there was room for when they were counted last may begin before that.
@@ -51,30 +52,36 @@ class Handshakes:
         self._parts: list[HandshakeDeadlines] = []
         self._complaints = Throttle(COMPLAIN_EVERY)
 
-    def deadlines(self, loop: Loop, seconds: float) -> HandshakeDeadlines:
-        """Those of one listener, to be finished within `seconds`."""
-        part = HandshakeDeadlines(loop, seconds, self)
+    def deadlines(self, loop: Loop, seconds: float, most: int | None = None) -> HandshakeDeadlines:
+        """Those of one listener, to be finished within `seconds`; `most`: as many as it may have itself."""
+        part = HandshakeDeadlines(loop, seconds, self, most)
         self._parts.append(part)
         return part
 
     def make_room(self, now: float) -> None:
         """Be called before another begins, where none is left."""
         if sum(map(len, self._parts)) >= self._most:
-            self._end_some(now)
+            self._end_some(self._parts, self._most, "may be (server.max_handshakes)", now)
         self.left = self._most - sum(map(len, self._parts)) - 1
 
-    def _end_some(self, now: float) -> None:
-        begun = [one for part in self._parts for one in part.begun()]
+    def make_room_in(self, part: HandshakeDeadlines, most: int, now: float) -> None:
+        """The same for one listener that has as many as it may have itself."""
+        name = next(one for _, one in part.begun()).account.listener
+        self._end_some([part], most, f"listener {name} may have (by its max_connections)", now)
+
+    def _end_some(self, parts: Sequence[HandshakeDeadlines], most: int, which: str, now: float) -> None:
+        begun = [one for part in parts for one in part.begun()]
         begun.sort(key=itemgetter(0))  # each part is in order
         waiting = [who for _, who in begun]
         clients = [client_of(who.account.client[0]) for who in waiting]
-        too_many = surplus(clients, -(-self._most // SHARE))
+        too_many = surplus(clients, -(-most // SHARE))
         if self._complaints.allows(now):
             client, held = Counter(clients).most_common(1)[0]
             log.warning(
-                "%d handshakes are unfinished, as many as may be (server.max_handshakes), %d of them with %s; "
+                "%d handshakes are unfinished, as many as %s, %d of them with %s; "
                 "the oldest of whoever has most are ended",
                 len(waiting),
+                which,
                 held,
                 client,
             )
@@ -85,15 +92,18 @@ class Handshakes:
 class HandshakeDeadlines(DeadlinesOf[Unfinished]):
     """Deadlines of one listener's handshakes, which count with those of the worker's others."""
 
-    __slots__ = ("_handshakes",)
+    __slots__ = ("_handshakes", "_most")
 
-    def __init__(self, loop: Loop, seconds: float, handshakes: Handshakes) -> None:
+    def __init__(self, loop: Loop, seconds: float, handshakes: Handshakes, most: int | None) -> None:
         super().__init__(loop, seconds)
         self._handshakes = handshakes
+        self._most = most
 
     def set(self, who: Unfinished, now: float) -> None:
         """See Deadlines. Others may have to go."""
         handshakes = self._handshakes
+        if self._most is not None and len(self._due) >= self._most:
+            handshakes.make_room_in(self, self._most, now)
         handshakes.left -= 1
         if handshakes.left < 0:
             handshakes.make_room(now)

@@ -26,6 +26,7 @@ _SERVER_NAME = 0
 _ALPN = 16
 _SUPPORTED_VERSIONS = 43
 _NOTHING = "000000000000"
+USUAL = 512  # characters; no longer text is remembered: strangers can have 3 MB filled
 _VERSIONS = {
     0x0304: "13",
     0x0303: "12",
@@ -74,6 +75,12 @@ def _hexadecimal(values: Sequence[int]) -> str:
     return struct.pack(f">{len(values)}H", *values).hex(",", 2)
 
 
-@lru_cache(maxsize=4096)  # clients of one kind send the same, once it is sorted
 def _digest(text: str) -> str:
+    return _hash_once(text) if len(text) <= USUAL else _hash(text)
+
+
+def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12] if text else _NOTHING
+
+
+_hash_once = lru_cache(maxsize=4096)(_hash)  # clients of one kind send the same, once it is sorted

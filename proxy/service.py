@@ -59,6 +59,7 @@ class Service:
     ids: Iterator[str]
     complaints: Throttle
     mail: MailService | None = None
+    most_handshakes: int | None = None  # of the worker's unfinished ones, that may be this listener's
     sessions: set[Session] = field(default_factory=set)
     prefaces: Deadlines = field(init=False)
     handshakes: HandshakeDeadlines = field(init=False)
@@ -68,7 +69,7 @@ class Service:
 
     def __post_init__(self) -> None:
         self.prefaces = Deadlines(self.loop, self.preamble_timeout)
-        self.handshakes = self.unfinished.deadlines(self.loop, self.handshake_timeout)
+        self.handshakes = self.unfinished.deadlines(self.loop, self.handshake_timeout, self.most_handshakes)
         self.glances = Deadlines(self.loop, GLANCE)
         self.patience = Patience(self.loop, self.idle_timeout)
         self.speaks_first = self.mail is not None and self.mail.starttls

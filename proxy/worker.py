@@ -23,6 +23,7 @@ from OpenSSL import SSL
 
 from certstore.replica import Replica
 from config.model import WELCOME, BackendConfig, Config, ListenerConfig
+from proxy import open_files
 from proxy.access_log import AccessLog
 from proxy.acme_backend import AcmeBackend
 from proxy.backend import Backend
@@ -175,7 +176,7 @@ class _Worker:
         limits = Limits(
             server.max_connections, server.max_connections_per_client, server.max_connection_rate_per_client
         )
-        unfinished = Handshakes(server.most_handshakes)
+        unfinished = Handshakes(min(server.most_handshakes, open_files.most_handshakes()))
         poller, buffer = Poller(asyncio.get_running_loop()), shared_buffer()
         mail = mail_services(self._config)
         await self._probe(poller, mail, {one.name: one for one in pools})
@@ -201,6 +202,7 @@ class _Worker:
                 access_log=access_log,
                 limits=_limits_of(listener, limits),
                 unfinished=unfinished,
+                most_handshakes=listener.most_handshakes,
                 buffer=buffer,
                 ids=self._ids,
                 complaints=self._complaints,

@@ -43,6 +43,7 @@ ConfigOption = Annotated[
         "-c",
         help="The TOML file; without it ./snigate.toml, then /etc/snigate/snigate.toml, then built-in defaults.",
         show_default=False,
+        readable=False,  # what cannot be read is told like all that is wrong with the configuration
         callback=_given_before,
     ),
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -49,3 +50,17 @@ def test_the_configuration_may_be_named_before_the_command(tmp_path: Path, comma
     result = CliRunner().invoke(app, [*before, "--config", str(tmp_path / "after.toml")])
     assert "unknown key 'after'" in result.output
     assert "before.toml" not in result.output
+
+
+def test_a_configuration_that_may_not_be_read_is_told_by_its_reader_and_is_no_wrong_usage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(_: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    (file := tmp_path / "snigate.toml").touch()
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    done = CliRunner().invoke(app, ["check", "--config", str(file)])
+    assert done.exit_code == 1
+    assert f"error: {file}: cannot be read (permission denied); correct the path or the permissions" in done.output

@@ -52,6 +52,11 @@ def test_every_label_value_is_documented(label: str, value: str) -> None:
     assert f"`{value}`" in METRICS, label
 
 
+@pytest.mark.parametrize("outcome", VALUES["outcome"])
+def test_every_outcome_is_among_the_ways_in_which_connections_end(outcome: str) -> None:
+    assert f"`{outcome}`" in (DOCS / "closing.md").read_text()
+
+
 def test_no_documented_reason_is_unknown() -> None:
     for heading, known in {
         "snigate_handshake_failures_total": set(HANDSHAKE_FAILURES),

@@ -60,6 +60,16 @@ def test_a_directory_that_may_not_be_written_names_the_user_and_the_directory(
     assert f"may not make it in {tmp_path}" in str(trouble(tmp_path / "a/b"))
 
 
+def test_a_read_only_file_system_is_called_so_and_not_blamed_on_the_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = list(os.statvfs(tmp_path))
+    found[8] |= os.ST_RDONLY  # f_flag
+    monkeypatch.setattr(os, "statvfs", lambda path: os.statvfs_result(found))
+    for path in (tmp_path, tmp_path / "a/b"):
+        assert f"{path} cannot be used, since it is on a read-only file system; mount a volume" in str(trouble(path))
+
+
 def test_looking_writes_nothing(tmp_path: Path) -> None:
     assert trouble(tmp_path / "a/b") is None
     assert list(tmp_path.iterdir()) == []

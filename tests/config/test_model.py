@@ -119,6 +119,11 @@ def test_a_quarter_of_the_connections_may_be_unfinished_unless_the_file_says_how
     assert ServerConfig(**said).most_handshakes == most
 
 
+def test_a_listeners_handshakes_are_bounded_where_its_connections_are() -> None:
+    said = [listener(), listener(max_connections=2000), listener(max_connections=200)]
+    assert [one.most_handshakes for one in said] == [None, 500, 100]
+
+
 def test_mail_protocols_are_those_where_the_server_greets_first() -> None:
     assert [p for p in ("tcp", "http", "smtp", "imap", "pop3", "sieve") if listener(protocol=p).is_mail] == [
         "smtp",

@@ -90,3 +90,13 @@ def test_limits_of_the_server_beyond_its_connections_are_warned_about(loaded: Lo
     found = warnings(loaded(text + LISTENER))
     assert [one.key for one in found] == ["server.max_connections_per_client", "server.max_handshakes"]
     assert {one.file for one in found} == {tmp_path / "snigate.toml"}
+
+
+def test_handshakes_that_may_take_all_the_room_are_warned_about(loaded: Load) -> None:
+    text = "[server]\nmax_connections = 300\nmax_handshakes = {}\n" + LISTENER
+    (warning,) = warnings(loaded(text.format(300)))
+    assert warning.message == (
+        "300 that stall take all the room of server.max_connections (300), and nobody is let in; "
+        "lower it, or raise that"
+    )
+    assert warnings(loaded(text.format(299))) == []

@@ -45,7 +45,7 @@ def test_the_service_can_do_little_but_its_work(units: Path) -> None:
     assert float(exposed[1]) < MOST_EXPOSED, said
 
 
-def test_the_services_user_and_its_certificate_directory_are_made_once_and_no_one_else_may_look(tmp_path: Path) -> None:
+def test_the_services_user_and_its_directories_are_made_once_and_no_one_else_may_look(tmp_path: Path) -> None:
     unit = ConfigParser(interpolation=None, strict=False)
     unit.read(SERVICE)
     service = unit["Service"]
@@ -65,7 +65,8 @@ def test_the_services_user_and_its_certificate_directory_are_made_once_and_no_on
     certificates = tmp_path / "etc" / service["ConfigurationDirectory"] / "certs"
     status = certificates.stat()
     assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (0, int(group.split(":")[2]), 0o750)
-    assert not (tmp_path / "var").exists(), "the unit makes the state directory"
+    status = (tmp_path / "var/lib" / service["StateDirectory"]).stat()
+    assert (status.st_uid, stat.S_IMODE(status.st_mode)) == (int(user.split(":")[2]), 0o700)
 
 
 def test_every_metric_that_alerts_ask_for_is_documented() -> None:

@@ -164,6 +164,14 @@ def write_secret(directory: Path, version: str, pair: Pair) -> None:
     (directory / "..new").rename(directory / "..data")
 
 
+def test_strangers_who_stall_cannot_take_more_memory_than_the_pod_has() -> None:
+    server, limit = load(CONFIGURATION).server, CONTAINER["resources"]["limits"]["memory"]
+    assert server.workers is not None
+    unfinished, idle, processes = 143_000, 35_000, 250_000_000  # docs/limits.md
+    connections = server.most_handshakes * unfinished + (server.max_connections - server.most_handshakes) * idle
+    assert server.workers * connections + processes < int(limit.removesuffix("Gi")) << 30
+
+
 def test_the_configuration_passes_check_with_a_certificate_for_its_host(tmp_path: Path) -> None:
     (tmp_path / "certs").mkdir()
     self_signed("www.example.com").write(tmp_path / "certs", "www")

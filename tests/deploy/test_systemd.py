@@ -50,6 +50,7 @@ def machine(image: Image, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         made.say("systemd-sysusers")
         made.say("systemd-tmpfiles", "--create", "snigate.conf")
         made.say("install", "-g", "snigate", "-m", "640", "/root/www.crt", "/root/www.key", "/etc/snigate/certs")
+        made.say("runuser", "-u", "snigate", "--", "/opt/snigate/bin/snigate", "check", "--config", FILE)
         yield made
 
 

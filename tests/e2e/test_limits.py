@@ -212,6 +212,39 @@ def test_strangers_from_many_addresses_neither_fill_a_worker_nor_lock_anybody_ou
         assert "max_connections (150) is reached" not in snigate.log
 
 
+def test_strangers_who_stall_do_not_fill_a_listener_with_a_limit_of_its_own(tmp_path: Path) -> None:
+    with EchoServer() as backend, contextlib.ExitStack() as stack:
+        text = configuration(tmp_path, backend.port, 'handshake_timeout = "1h"') + "max_connections = 150\n"
+        snigate = stack.enter_context(Snigate(tmp_path, text))
+        for number in range(400):
+            stack.enter_context(silent(snigate.port, "127.0.0.8"))
+            if not number % 20:
+                with opened(snigate.port) as one:
+                    one.send(b"served")
+                    assert one.read(6) == b"served"
+        wait_for(lambda: snigate.metric("snigate_handshake_failures_total", reason="crowded_out") >= 300, "they go")
+        assert "max_connections (150) is reached" not in snigate.log
+        assert (
+            " 100 handshakes are unfinished, as many as listener web may have (by its max_connections), " in snigate.log
+        )
+
+
+def test_strangers_who_stall_do_not_take_all_the_files_where_these_are_few(tmp_path: Path) -> None:
+    with EchoServer() as backend, contextlib.ExitStack() as stack:
+        text = configuration(tmp_path, backend.port, 'handshake_timeout = "1h"')
+        snigate = Snigate(tmp_path, text)
+        snigate.under = ("prlimit", "--nofile=256")
+        stack.enter_context(snigate)
+        assert "open files are limited to 256: a worker has room for some 128 connections and 64 unf" in snigate.log
+        for number in range(400):
+            stack.enter_context(silent(snigate.port, "127.0.0.8"))
+            if not number % 20:
+                with opened(snigate.port) as one:
+                    one.send(b"served")
+                    assert one.read(6) == b"served"
+        assert "Too many open files" not in snigate.log
+
+
 def test_a_connection_that_does_not_finish_within_drain_is_reset_and_the_exit_status_is_0(tmp_path: Path) -> None:
     with EchoServer() as backend:
         text = configuration(tmp_path, backend.port, 'drain = "500ms"')

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ssl
+import tracemalloc
 
 import pytest
 
@@ -174,6 +175,20 @@ def test_a_server_name_that_is_no_host_name_is_refused_as_unrecognized(name: byt
 
 def many(count: int) -> list[tuple[int, bytes]]:
     return [(0x4000 + number, b"") for number in range(count)]
+
+
+def test_what_strangers_fill_lists_with_is_not_kept() -> None:
+    tracemalloc.start()
+    try:
+        for number in range(400):
+            lists = [range(kind << 14 | number, (kind << 14 | number) + 900) for kind in range(3)]
+            hello = read(records(message([hellos.groups(*lists[0]), hellos.schemes(*lists[1])], lists[2])))
+            assert hello.ja4()
+            assert hello.key_types is not None
+            del hello
+        assert tracemalloc.get_traced_memory()[0] < 5_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_more_than_any_client_sends_is_refused_before_it_costs_anything() -> None:

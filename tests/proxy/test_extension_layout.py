@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from proxy import extension_layout
 from proxy.client_hello_error import ClientHelloError
-from proxy.extension_layout import LONGEST, REMEMBERED, layout_of
+from proxy.extension_layout import LONGEST, REMEMBERED, USUAL, layout_of
 
 Extensions = list[tuple[int, bytes]]
 
@@ -74,4 +74,5 @@ def test_only_so_many_rows_are_remembered_and_none_of_large_blocks() -> None:
         assert len(extension_layout._remembered) <= REMEMBERED
     extension_layout._remembered.clear()
     layout_of(block_of([(7, bytes(LONGEST))]), b"")
+    layout_of(block_of([(7, b"")]), bytes(USUAL + 1))
     assert not extension_layout._remembered

@@ -33,8 +33,8 @@ class Waiting:
         self.told.append(reason)
 
 
-def part_of(handshakes: Handshakes, seconds: float = 10.0) -> HandshakeDeadlines:
-    return handshakes.deadlines(SimulatedTime(asyncio.get_running_loop()), seconds)
+def part_of(handshakes: Handshakes, seconds: float = 10.0, most: int | None = None) -> HandshakeDeadlines:
+    return handshakes.deadlines(SimulatedTime(asyncio.get_running_loop()), seconds, most)
 
 
 @in_loop
@@ -90,6 +90,28 @@ async def test_all_listeners_of_a_worker_count_together_and_the_oldest_of_all_go
     assert [one.told for one in (first, second, third)] == [["crowded_out"], [], []]
     Waiting(mail, "192.0.2.4", 4.0)
     assert [one.told for one in (first, second, third)] == [["crowded_out"], ["crowded_out"], []]
+
+
+@in_loop
+async def test_a_listener_that_has_as_many_as_it_may_makes_room_among_its_own() -> None:
+    handshakes = Handshakes(100)
+    web, mail = part_of(handshakes, most=8), part_of(handshakes)
+    others = [Waiting(mail, FLOOD, -1.0) for _ in range(50)]
+    slow = Waiting(web, "192.0.2.1")
+    flood = [Waiting(web, FLOOD, 1.0) for _ in range(1000)]
+    assert not any(one.told for one in (slow, *others))
+    assert len(web) <= 8
+    assert sum(one.told == ["crowded_out"] for one in flood) == 1001 - len(web)
+
+
+@in_loop
+async def test_a_listeners_own_number_does_not_let_the_worker_have_more() -> None:
+    handshakes = Handshakes(10)
+    web, mail = part_of(handshakes, most=8), part_of(handshakes)
+    for _ in range(100):
+        Waiting(web, FLOOD)
+        Waiting(mail, FLOOD)
+        assert len(web) + len(mail) <= 10
 
 
 @in_loop
