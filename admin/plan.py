@@ -145,6 +145,7 @@ class Planner:
             drain=config.server.drain,
             predrain=config.server.predrain or 0.0,
             retire=config.server.retire,
+            renewal=config.tls.ticket_key_lifetime,
             watched=watched,
             on_serving=partial(_on_serving, config, self._inherited),
             surroundings=surroundings,

@@ -15,6 +15,8 @@ from config.model import HTTP_REDIRECT, BackendConfig, Config, ListenerConfig, R
 from config.sources import KeyPath
 from config.words import quoted, suggestion
 
+SHORTEST_KEYS = 60.0  # seconds
+
 Findings = Iterator[tuple[KeyPath, str]]
 
 _NOT_OF_REDIRECTS = (
@@ -32,6 +34,7 @@ def inconsistencies(config: Config) -> Findings:
     yield from _addresses_given_twice(config)
     yield from _out_of_place_keys(config)
     yield from _missing_backends(config)
+    yield from _hasty_ticket_keys(config)
     yield from mail_findings(config)
     for name, backend in config.backends.items():
         yield from _servers_given_twice(backend, ("backends", name, "servers"))
@@ -43,6 +46,14 @@ def inconsistencies(config: Config) -> Findings:
         for place, route in enumerate(listener.routes):
             yield from _idle_keys(listener, route, ("listeners", index, "routes", place))
             yield from _twice_encrypted(config, listener, route, ("listeners", index, "routes", place))
+
+
+def _hasty_ticket_keys(config: Config) -> Findings:
+    if config.tls.ticket_key_lifetime < SHORTEST_KEYS:
+        yield (
+            ("tls", "ticket_key_lifetime"),
+            f"must be at least {SHORTEST_KEYS:g} s, since each time all workers are replaced",
+        )
 
 
 def _names_given_twice(config: Config) -> Findings:

@@ -90,6 +90,7 @@ class TlsConfig(Table):
     """[tls]: what every listener starts from."""
 
     profile: Profile = "intermediate"
+    ticket_key_lifetime: Duration = 12 * 3600.0
 
 
 class ServerConfig(Table):

@@ -17,6 +17,9 @@ from proxy.child import Child, ChildSpec
 Identity = tuple[int, int, int, int] | None  # device, inode, size and time of change; None where there is no file
 
 
+RENEWAL = 12 * 3600.0  # seconds
+
+
 class PlanError(Exception):
     """No plan can be made; `problems` says why, each a sentence that says what to do."""
 
@@ -27,7 +30,7 @@ class PlanError(Exception):
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """What a generation is made of. `drain`, `predrain` and `retire` are seconds."""
+    """What a generation is made of. `drain`, `predrain`, `retire` and `renewal` are seconds."""
 
     keeper: ChildSpec
     control: ChildSpec
@@ -37,6 +40,7 @@ class Plan:
     drain: float
     retire: float
     predrain: float = 0.0
+    renewal: float = RENEWAL  # how long the plan's front contexts, and so its ticket keys, are used
     watched: Mapping[Path, Identity] = field(default_factory=dict)  # files, as they were before they were read
     on_serving: Callable[[], None] = lambda: None  # called once the generation serves
 

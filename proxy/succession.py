@@ -31,7 +31,6 @@ from proxy.sockets import BACKLOG
 log = logging.getLogger("snigate.supervisor")
 
 PATIENCE = 120.0  # seconds in which a new generation must be prepared and accept
-RENEWAL = 12 * 3600.0  # seconds that a set of ticket keys is used
 CONTROL_PATIENCE = 10.0  # seconds that the old control waits for the new one to answer
 LAST_ANSWERS = 2 * PATIENCE  # seconds that a replaced control may take over what it was asked
 POLL = 1.0  # seconds between looks at watched files
@@ -74,15 +73,12 @@ class Roll:
 class Succession:
     """The generation in use, and the one that is to follow."""
 
-    def __init__(
-        self, family: Family, first: Plan, replan: Replan, patience: float = PATIENCE, renewal: float = RENEWAL
-    ) -> None:
+    def __init__(self, family: Family, first: Plan, replan: Replan, patience: float = PATIENCE) -> None:
         self.serving = Generation(1, first)
         self.reloads = {"applied": 0, "rejected": 0}
         self._family = family
         self._replan = replan
         self._patience = patience
-        self._renewal = renewal
         self._last_number = 1
         self._roll: Roll | None = None
         self._asked: list[Request] = []
@@ -110,7 +106,7 @@ class Succession:
         for child in self.serving:
             self._family.start(child)
         self._seen = dict(plan.watched)
-        self._renew_at = time.monotonic() + self._renewal
+        self._renew_at = time.monotonic() + self.serving.plan.renewal
 
     def ask(self, request: Request) -> None:
         """Take in a wish; it is seen to as soon as no other roll is on its way."""
@@ -170,7 +166,7 @@ class Succession:
     def _look_for_reasons(self, now: float) -> None:
         """Ask for a generation because of time, or of a file that is not what it was."""
         if now >= self._renew_at:
-            self._renew_at = now + self._renewal
+            self._renew_at = now + self.serving.plan.renewal
             self.ask(Request("the keys of session tickets have been used for long enough", reread=False))
         if not self._seen or now < self._poll_at:
             return
@@ -245,7 +241,7 @@ class Succession:
             self._family.start(new.control)
         if new.keeper is not old.keeper:
             roll.replaced.append(old.keeper)
-        self._renew_at = now + self._renewal
+        self._renew_at = now + self.serving.plan.renewal
         log.info("generation %d serves; %d workers of the one before it drain", new.number, len(old.workers))
 
     def _finish(self, roll: Roll) -> None:
@@ -273,7 +269,7 @@ class Succession:
         self._refuse(roll.requests, (problem,))
 
     def _refuse(self, requests: list[Request], problems: tuple[str, ...]) -> None:
-        self._renew_at = time.monotonic() + self._renewal
+        self._renew_at = time.monotonic() + self.serving.plan.renewal
         reread = any(request.reread for request in requests)
         if reread:
             self.reloads["rejected"] += 1

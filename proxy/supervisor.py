@@ -20,7 +20,7 @@ from proxy.child import Child, State
 from proxy.family import GRACE, SILENCE, Family
 from proxy.generation import Plan, Replan
 from proxy.service_manager import ServiceManager
-from proxy.succession import PATIENCE, RENEWAL, Request, Succession
+from proxy.succession import PATIENCE, Request, Succession
 
 log = logging.getLogger("snigate.supervisor")
 
@@ -41,8 +41,8 @@ class Supervisor:
     """Runs a plan, and those that follow it, until told to stop.
 
     `on_ready` is called once, with what the keeper said, when a worker accepts; `on_worker_end` with the number of each
-    worker that has ended. `patience` and `renewal` are seconds, as explained in `proxy.succession`. `manager` is told
-    how things are.
+    worker that has ended. `patience` is in seconds, as explained in `proxy.succession`. `manager` is told how things
+    are.
     """
 
     def __init__(
@@ -52,12 +52,11 @@ class Supervisor:
         on_ready: Callable[[Message], None],
         on_worker_end: Callable[[int], None] = lambda _: None,
         patience: float = PATIENCE,
-        renewal: float = RENEWAL,
         manager: ServiceManager | None = None,
     ) -> None:
         self._manager = manager or ServiceManager({})
         self._family = Family(self._hear, on_worker_end, self._leave)
-        self._succession = Succession(self._family, first, replan, patience, renewal)
+        self._succession = Succession(self._family, first, replan, patience)
         self._on_ready = on_ready
         self._signals, self._wakeup = socket.socketpair()
         self._stage = Stage.SERVING

@@ -19,6 +19,12 @@ def route(*lines: str) -> str:
     return "[[listeners.routes]]\n" + "\n".join(lines) + "\n"
 
 
+def test_ticket_keys_are_used_for_a_minute_at_least(problems: Problems) -> None:
+    (problem,) = problems('[tls]\nticket_key_lifetime = "59s"\n' + LISTENER)
+    assert problem.key == "tls.ticket_key_lifetime"
+    assert "at least 60 s" in problem.message
+
+
 def test_two_listeners_need_two_names(problems: Problems) -> None:
     (problem,) = problems(LISTENER + LISTENER.replace(":443", ":444"))
     assert problem.key == "listeners[1].name"

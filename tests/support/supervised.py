@@ -155,6 +155,7 @@ class Planner:
             listening=sockets,
             drain=orders.drain,
             retire=orders.retire,
+            renewal=orders.renewal,
             watched={Path(name): identity(Path(name)) for name in orders.watched},
         )
 
@@ -175,7 +176,7 @@ def main(directory: Path) -> int:
         with (directory / "ended.log").open("a") as log:
             log.write(f"{number}\n")
 
-    return Supervisor(planner.plan(), planner.next, ready, ended, orders.patience, orders.renewal).run()
+    return Supervisor(planner.plan(), planner.next, ready, ended, orders.patience).run()
 
 
 if __name__ == "__main__":
