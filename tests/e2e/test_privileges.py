@@ -45,7 +45,8 @@ def rights_by_role(snigate: Snigate) -> dict[str, set[Rights]]:
 
 def is_closed_to_nobody(pid: int) -> bool:
     """Whether that user, as which the process runs, may not look into its memory."""
-    command = ["setpriv", "--reuid", "nobody", "--clear-groups", "/bin/dd", f"if=/proc/{pid}/mem", "count=0"]
+    who = ["--reuid", "nobody", "--regid", str(NOBODY.pw_gid), "--clear-groups"]
+    command = ["setpriv", *who, "/bin/dd", f"if=/proc/{pid}/mem", "count=0"]
     return b"Permission denied" in subprocess.run(command, capture_output=True, timeout=30).stderr
 
 
@@ -141,6 +142,7 @@ def test_what_its_user_was_given_the_keeper_alone_keeps_as_far_as_it_reads(publi
             "worker": {NONE},
         }
         assert all(one.no_new and one.user == NOBODY.pw_uid for those in found.values() for one in those)
+        assert all(is_closed_to_nobody(one) for one in (snigate.process.pid, *(one.pid for one in snigate.children())))
         supervisor = rights(snigate.process.pid)
         assert supervisor.effective == {Capability.NET_BIND_SERVICE, Capability.DAC_READ_SEARCH}
         assert supervisor.no_new
