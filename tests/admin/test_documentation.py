@@ -92,6 +92,12 @@ COMPOSED = {
         "… fails its check: …; another is used while there is one",
         "… fails its check: …; it is used all the same, being the only one",
     },
+    "… … … of them with …; the oldest of whoever has most are ended": {
+        "… handshakes are unfinished, as many as may be (server.max_handshakes), … of them with …; "
+        "the oldest of whoever has most are ended",
+        "… mail dialogues have not come to TLS, as many as may be (server.max_handshakes), … of them with …; "
+        "the oldest of whoever has most are ended",
+    },
     "… …; it is started again…": {
         "… was killed by signal …; it is started again…",
         "… ended with status …; it is started again…",
