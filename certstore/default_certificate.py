@@ -6,6 +6,7 @@ anew a month before it expires; nothing has to be deleted or restarted for that.
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 from certstore.certified_key import CertifiedKey
 from certstore.errors import CertstoreError
 from certstore.issue import make_self_signed
-from certstore.load import FileRejected, parse_file, prove_key
+from certstore.load import MAX_FILE_SIZE, FileRejected, parse_file, prove_key
 from certstore.names import InvalidName, canonical_name
 from certstore.private_file import write_private_file
 from certstore.remedy import remedy
@@ -29,7 +30,7 @@ def load(state_directory: Path) -> CertifiedKey | None:
     """
     path = state_directory / FILE
     try:
-        content = parse_file(path.read_bytes())
+        content = parse_file(_bytes_of(path))
         for key in content.keys:
             prove_key(key)
     except (FileNotFoundError, NotADirectoryError, FileRejected):
@@ -56,6 +57,13 @@ def load(state_directory: Path) -> CertifiedKey | None:
         key=key.der,
         paths=(str(path),),
     )
+
+
+def _bytes_of(path: Path) -> bytes:
+    """The file itself, and not what a link in its place leads to. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read(MAX_FILE_SIZE)
 
 
 def ensure(state_directory: Path, now: float | None = None) -> CertifiedKey:

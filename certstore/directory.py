@@ -11,6 +11,7 @@ last seen. A file is gone only when its directory was read and did not list it.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
@@ -211,9 +212,13 @@ class DirectoryScanner:
         """Read and parse files into `files`, in several processes when there are many; none of ours are left out."""
         later = self._known is None and len(paths) >= WORTH_IT
         prove = None if later else self._proofs.prove
+        own = tuple(f"{root.rstrip('/')}/" for root in self._roots if _is_own(root))
 
         def read(share: Sequence[str]) -> list[FileState | None]:
-            return [read_file(path, self._passphrases, self._unlock, prove) for path in share]
+            return [
+                read_file(path, self._passphrases, self._unlock, prove, as_its_user=path.startswith(own))
+                for path in share
+            ]
 
         for share, states in spread(paths, read, pack, unpack):
             for path, found in zip(share, states, strict=True):
@@ -227,6 +232,15 @@ class DirectoryScanner:
                     else:
                         self._proofs.remember(state.content)
             meanwhile(Scan(files, frozenset(), (), touched=frozenset(share)))
+
+
+def _is_own(directory: str) -> bool:
+    """Whether it is this user's, and so every other process's of that user: what they link there they must not have
+    read by a right that this process alone has."""
+    try:
+        return os.stat(directory).st_uid == os.geteuid() != 0  # noqa: PTH116 - as in certstore.walk
+    except OSError:
+        return False
 
 
 def _put_in(paths: set[str], path: str, whether: bool) -> None:

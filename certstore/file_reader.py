@@ -46,16 +46,22 @@ def bytes_of(path: str) -> bytes:
 
 
 def read_file(
-    path: str, passphrases: Sequence[bytes], unlock: Unlock, prove: Callable[[FileContent], None] | None
+    path: str,
+    passphrases: Sequence[bytes],
+    unlock: Unlock,
+    prove: Callable[[FileContent], None] | None,
+    *,
+    as_its_user: bool = False,
 ) -> FileState | None:
     """Read and parse one file; None when it holds nothing of ours and does not claim to, or is gone by now.
 
-    `prove` raises FileRejected for content that does not hold together.
+    `prove` raises FileRejected for content that does not hold together. `as_its_user`: a file that this process's user
+    may not read counts as unreadable, whatever rights the process has beside.
     """
     signature = UNSETTLED
     try:
         claims = path.lower().endswith(SUFFIXES)
-        signature, data = _read_settled(path, whatever=claims)
+        signature, data = _read_settled(path, whatever=claims, as_its_user=as_its_user)
         if not claims and not looks_like_ours(data):
             return None
         content = parse_file(data, passphrases, unlock)
@@ -73,7 +79,7 @@ def read_file(
         return FileState(signature, None, Rejection(RejectReason.MALFORMED, message))
 
 
-def _read_settled(path: str, *, whatever: bool) -> tuple[Signature, bytes]:
+def _read_settled(path: str, *, whatever: bool, as_its_user: bool = False) -> tuple[Signature, bytes]:
     """The content of a regular file and the signature it had while it was read.
 
     Nothing else is opened, not even to look: to open a device may be to start it.
@@ -90,6 +96,8 @@ def _read_settled(path: str, *, whatever: bool) -> tuple[Signature, bytes]:
     try:
         status = os.fstat(descriptor)
         _insist_on_a_file(status)
+        if as_its_user and status.st_uid != os.geteuid():
+            _insist_on_leave(descriptor)
         settled = abs(time.time_ns() - status.st_mtime_ns) > TICK_NS  # also for a time to come, which is no moment ago
         signature = _signature(status) if settled else UNSETTLED
         head = os.read(descriptor, HEAD)
@@ -115,6 +123,12 @@ def _read_settled(path: str, *, whatever: bool) -> tuple[Signature, bytes]:
 def _insist_on_a_file(status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise FileRejected(_NOT_A_FILE.reason, _NOT_A_FILE.message)
+
+
+def _insist_on_leave(descriptor: int) -> None:
+    """access(2) asks for the user alone, and here for what is open: nobody can put something else in its place."""
+    if not os.access(f"/proc/self/fd/{descriptor}", os.R_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 def _signature(status: os.stat_result) -> Signature:

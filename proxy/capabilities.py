@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from enum import IntEnum
 
 _VERSION = 0x20080522  # _LINUX_CAPABILITY_VERSION_3: two words of 32 bits for each set
-_SET_KEEPCAPS, _CAPBSET_READ, _CAPBSET_DROP, _SET_NO_NEW_PRIVS, _CAP_AMBIENT = 8, 23, 24, 38, 47
+_SET_DUMPABLE, _SET_KEEPCAPS, _CAPBSET_READ, _CAPBSET_DROP, _SET_NO_NEW_PRIVS, _CAP_AMBIENT = 4, 8, 23, 24, 38, 47
 _AMBIENT_RAISE = 2
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -44,6 +44,14 @@ class _Word(ctypes.Structure):
 def gain_nothing() -> None:
     """From now on no program that this process or a child of it executes has more rights for that. Raises OSError."""
     _prctl(_SET_NO_NEW_PRIVS, 1)
+
+
+def close_memory() -> None:
+    """From now on nobody but root may look into this process or one forked from it, and no core of them is written.
+
+    Else whoever is the same user may. A change of user does the same. Raises OSError.
+    """
+    _prctl(_SET_DUMPABLE, 0)
 
 
 def permitted() -> set[int]:

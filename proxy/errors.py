@@ -62,7 +62,7 @@ HANDSHAKE_FAILURES: dict[str, FailureKind] = {
     ),
     "timeout": FailureKind(Whose.CLIENT, None, "the handshake was not done within handshake_timeout"),
     "crowded_out": FailureKind(
-        Whose.CLIENT, None, "more handshakes were unfinished than may be, and this one made room"
+        Whose.CLIENT, None, "more handshakes, or dialogues before, were unfinished than may be; it made room"
     ),
     "disconnected": FailureKind(Whose.CLIENT, None, "the client went away before the handshake was done"),
     "protocol_error": FailureKind(Whose.CLIENT, None, "the client broke the TLS protocol"),

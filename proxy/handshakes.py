@@ -1,4 +1,6 @@
-"""The handshakes that a worker has begun and not finished: how many there may be, and who goes when there are more.
+"""What a worker has begun and not finished: how many there may be, and who goes when there are more.
+
+That is handshakes, and the mail dialogues that come before some of them, each counted by themselves.
 
 Strangers who connect and stall are bounded here, long before they could fill the worker. Not to accept, or to refuse
 who comes last, would let them lock everybody out: so many silent connections, renewed at each deadline, and no client
@@ -30,9 +32,13 @@ log = logging.getLogger("snigate.session")
 SHARE = 8  # one in so many goes, so that the next search is a while away
 COMPLAIN_EVERY = 60.0  # seconds
 
+# What they are, and are too many of, in words for the operator.
+HANDSHAKES = "handshakes are unfinished"
+DIALOGUES = "mail dialogues have not come to TLS"
+
 
 class Unfinished(Protocol):
-    """Whose handshake it is."""
+    """Whose handshake or dialogue it is."""
 
     account: Account
 
@@ -44,11 +50,15 @@ class Unfinished(Protocol):
 
 
 class Handshakes:
-    """The unfinished handshakes of one worker, those of all its listeners together; `most` of them at a time."""
+    """The unfinished handshakes of one worker, those of all its listeners together; `most` of them at a time.
 
-    def __init__(self, most: int) -> None:
+    With DIALOGUES for `what`, its mail dialogues.
+    """
+
+    def __init__(self, most: int, what: str = HANDSHAKES) -> None:
         self.left = most  # that may begin before it has to be counted again how many there are
         self._most = most
+        self._what = what
         self._parts: list[HandshakeDeadlines] = []
         self._complaints = Throttle(COMPLAIN_EVERY)
 
@@ -78,9 +88,9 @@ class Handshakes:
         if self._complaints.allows(now):
             client, held = Counter(clients).most_common(1)[0]
             log.warning(
-                "%d handshakes are unfinished, as many as %s, %d of them with %s; "
-                "the oldest of whoever has most are ended",
+                "%d %s, as many as %s, %d of them with %s; the oldest of whoever has most are ended",
                 len(waiting),
+                self._what,
                 which,
                 held,
                 client,

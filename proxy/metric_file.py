@@ -12,12 +12,17 @@ all of them has been taken: until then they are counted, but nobody sees them.
 from __future__ import annotations
 
 import contextlib
+import logging
 import mmap
 import os
+import stat
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
-from prometheus_client.mmap_dict import MmapedDict
+log = logging.getLogger("snigate.worker")
+
+MOST = 64 << 20  # bytes that are taken over
 
 _USED = struct.Struct("i")
 _NUMBERS = struct.Struct("dd")
@@ -79,14 +84,21 @@ class MetricFile:
             self._data.close()
 
     def _take_over(self) -> None:
-        """What one who had this file before has counted."""
+        """What one who had this file before has counted; nothing where that cannot be read, whatever is there."""
         try:
-            if not self._path.stat().st_size:
+            status = self._path.stat()
+            if not status.st_size:
                 return
-            held = list(MmapedDict.read_all_values_from_file(str(self._path)))  # type: ignore[no-untyped-call]
+            if not stat.S_ISREG(status.st_mode):
+                raise ValueError("it is no file")
+            with self._path.open("rb") as file:
+                held = list(_entries(file.read(MOST)))
         except FileNotFoundError:
             return
-        for key, value, timestamp, _ in held:
+        except (OSError, ValueError, struct.error) as error:  # whatever is there, no worker is to fail for it
+            log.warning("%s cannot be read (%s); what is counted there begins anew", self._path, error)
+            return
+        for key, value, timestamp in held:
             self._add(key, value, timestamp)
 
     def _add(self, key: str, value: float, timestamp: float) -> None:
@@ -101,3 +113,18 @@ class MetricFile:
         self._data[: _USED.size] = _USED.pack(self._used)
         self._places[key] = self._used - _NUMBERS.size
         self._is_in_place = False
+
+
+def _entries(data: bytes) -> Iterator[tuple[str, float, float]]:
+    """Keys with their numbers. Raises ValueError and struct.error where that is not what is there."""
+    (used,) = _USED.unpack_from(data)
+    place = _HEADER
+    while place < used:
+        (length,) = _USED.unpack_from(data, place)
+        if length < 0:
+            raise ValueError("a key has less than nothing")
+        start = place + _USED.size
+        numbers = start + length + 8 - (length + 4) % 8
+        first, second = _NUMBERS.unpack_from(data, numbers)
+        yield data[start : start + length].decode(), first, second
+        place = numbers + _NUMBERS.size

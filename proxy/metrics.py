@@ -9,6 +9,7 @@ docs/metrics.md lists them all. What connections count is written by `write`, se
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
@@ -41,9 +42,14 @@ def empty_directory(state_directory: Path) -> Path:
 
 
 def remove_gauges(directory: Path, worker: int) -> None:
-    """Drop what a worker that has ended was like; what it counted stays."""
-    for file in directory.glob(f"gauge_live*_{worker}.db"):
-        file.unlink(missing_ok=True)
+    """Drop what a worker that has ended was like, as far as that can be done; what it counted stays.
+
+    Never raises: nothing that a worker leaves there, and no disk that refuses to be written, is to end the supervisor.
+    """
+    with contextlib.suppress(OSError):
+        for file in directory.glob(f"gauge_live*_{worker}.db"):
+            with contextlib.suppress(OSError):
+                file.unlink()
 
 
 class Metrics:
@@ -136,7 +142,8 @@ class Metrics:
 
     def retire(self) -> None:
         """Say no more of backends: a worker that accepts no more connects no more, and its last word would stay."""
-        self._files[self._health].remove()
+        with contextlib.suppress(OSError):  # the connections that are open go on, whatever the disk says
+            self._files[self._health].remove()
 
     def settle(self) -> None:
         """Let what is counted be seen, if it is not yet; where the disk has no room for that, say so once."""

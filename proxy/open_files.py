@@ -1,7 +1,8 @@
 """How many files a process may have open: what bounds its connections where nothing else does.
 
 A connection takes two, one for each of its legs. Where files are short, accepting pauses (`Listener`); were they all
-taken by handshakes that stall, nobody would get in. So these may take half of the files, whatever the limits say.
+taken by handshakes that stall, nobody would get in. So these may take half of the files, whatever the limits say, and
+mail dialogues before them, which have no backend yet, a quarter.
 """
 
 from __future__ import annotations

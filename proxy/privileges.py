@@ -74,9 +74,11 @@ def user_to_become(name: str | None) -> User | None:
 def supervise_only(user: User | None) -> None:
     """Be the supervisor: let no program give this process or its children more; with `user`, have what it takes.
 
-    Raises OSError.
+    Where all are one user that is not root, none of them may look into the others. Raises OSError.
     """
     capabilities.gain_nothing()
+    if os.geteuid() != 0:
+        capabilities.close_memory()
     if user is not None:
         capabilities.give_up_bounds(SUPERVISORS)
         capabilities.keep_only(SUPERVISORS)

@@ -55,20 +55,21 @@ class Service:
     access_log: AccessLog | None
     limits: Limits
     unfinished: Handshakes  # the worker's, of all its listeners
+    dialogues: Handshakes  # the same for mail dialogues before TLS
     buffer: memoryview
     ids: Iterator[str]
     complaints: Throttle
     mail: MailService | None = None
     most_handshakes: int | None = None  # of the worker's unfinished ones, that may be this listener's
     sessions: set[Session] = field(default_factory=set)
-    prefaces: Deadlines = field(init=False)
+    prefaces: HandshakeDeadlines = field(init=False)
     handshakes: HandshakeDeadlines = field(init=False)
     glances: Deadlines = field(init=False)
     patience: Patience = field(init=False)
     speaks_first: bool = field(init=False)  # clients are greeted, and begin TLS by their protocol's STARTTLS
 
     def __post_init__(self) -> None:
-        self.prefaces = Deadlines(self.loop, self.preamble_timeout)
+        self.prefaces = self.dialogues.deadlines(self.loop, self.preamble_timeout, self.most_handshakes)
         self.handshakes = self.unfinished.deadlines(self.loop, self.handshake_timeout, self.most_handshakes)
         self.glances = Deadlines(self.loop, GLANCE)
         self.patience = Patience(self.loop, self.idle_timeout)

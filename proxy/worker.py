@@ -32,7 +32,7 @@ from proxy.channel import Channel
 from proxy.connection_ids import connection_ids
 from proxy.contexts import CertificateContexts
 from proxy.entrance import Begin, Enter, behind_proxies, direct
-from proxy.handshakes import Handshakes
+from proxy.handshakes import DIALOGUES, Handshakes
 from proxy.health import HealthChecks
 from proxy.leg import shared_buffer
 from proxy.limits import Limits
@@ -176,7 +176,8 @@ class _Worker:
         limits = Limits(
             server.max_connections, server.max_connections_per_client, server.max_connection_rate_per_client
         )
-        unfinished = Handshakes(min(server.most_handshakes, open_files.most_handshakes()))
+        most = min(server.most_handshakes, open_files.most_handshakes())
+        unfinished, dialogues = Handshakes(most), Handshakes(most, DIALOGUES)
         poller, buffer = Poller(asyncio.get_running_loop()), shared_buffer()
         mail = mail_services(self._config)
         await self._probe(poller, mail, {one.name: one for one in pools})
@@ -203,6 +204,7 @@ class _Worker:
                 limits=_limits_of(listener, limits),
                 unfinished=unfinished,
                 most_handshakes=listener.most_handshakes,
+                dialogues=dialogues,
                 buffer=buffer,
                 ids=self._ids,
                 complaints=self._complaints,

@@ -110,6 +110,17 @@ def test_there_is_time_to_leave_and_to_drain_and_no_pod_goes_before_another_has_
     assert MANIFESTS["PodDisruptionBudget"]["spec"]["maxUnavailable"] < DEPLOYMENT["replicas"]
 
 
+def test_the_memory_limit_is_more_than_strangers_can_fill_before_they_are_known() -> None:
+    server = load(CONFIGURATION).server
+    assert server.workers is not None
+    overlong, idle = 143_000, 35_000  # bytes, docs/limits.md: the worst ClientHello, and the dearest idle connection
+    busy = server.most_handshakes * overlong + (server.max_connections - server.most_handshakes) * idle
+    processes = 6 * 40_000_000  # each with what it does not share
+    limit = CONTAINER["resources"]["limits"]["memory"]
+    assert limit.endswith("Gi")
+    assert server.workers * busy + processes < int(limit.removesuffix("Gi")) << 30
+
+
 def test_the_pod_keeps_to_the_restricted_profile_as_the_images_user(image: Image) -> None:
     pod, container = POD["securityContext"], CONTAINER["securityContext"]
     assert MANIFESTS["Namespace"]["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"

@@ -45,7 +45,8 @@ def rights_by_role(snigate: Snigate) -> dict[str, set[Rights]]:
 
 def is_closed_to_nobody(pid: int) -> bool:
     """Whether that user, as which the process runs, may not look into its memory."""
-    command = ["setpriv", "--reuid", "nobody", "--clear-groups", "/bin/dd", f"if=/proc/{pid}/mem", "count=0"]
+    who = ["--reuid", "nobody", "--regid", str(NOBODY.pw_gid), "--clear-groups"]
+    command = ["setpriv", *who, "/bin/dd", f"if=/proc/{pid}/mem", "count=0"]
     return b"Permission denied" in subprocess.run(command, capture_output=True, timeout=30).stderr
 
 
@@ -141,10 +142,44 @@ def test_what_its_user_was_given_the_keeper_alone_keeps_as_far_as_it_reads(publi
             "worker": {NONE},
         }
         assert all(one.no_new and one.user == NOBODY.pw_uid for those in found.values() for one in those)
+        assert all(is_closed_to_nobody(one) for one in (snigate.process.pid, *(one.pid for one in snigate.children())))
         supervisor = rights(snigate.process.pid)
         assert supervisor.effective == {Capability.NET_BIND_SERVICE, Capability.DAC_READ_SEARCH}
         assert supervisor.no_new
         assert shown(snigate.port, "a.example").fingerprint == pair.fingerprint
+
+
+def test_what_the_keeper_may_read_it_does_not_read_for_who_links_to_it_among_its_users_own(
+    public: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """As a worker that is taken over would: it is the same user, to whom `<state>` belongs."""
+    theirs, ours = self_signed("other-service.example"), self_signed("a.example")
+    closed_off = tmp_path_factory.mktemp("others")
+    (closed_off / "secret.pem").write_bytes(theirs.key_pem)
+    (closed_off / "both.pem").write_bytes(theirs.combined_pem)
+    for path in closed_off.iterdir():
+        path.chmod(0o600)
+    snigate = AsNobody(public, LISTENER, name="a.example")
+    ours.write(snigate.certs)
+    closed(snigate)
+    snigate.state.mkdir(mode=0o700)
+    os.chown(snigate.state, NOBODY.pw_uid, NOBODY.pw_gid)
+    with snigate:
+        certs = snigate.state / "certs"
+        (certs / "known.pem").write_bytes(theirs.certificate_pem)
+        (certs / "known.pem").chmod(0o644)
+        (certs / "link.pem").symlink_to(closed_off / "secret.pem")
+        (certs / "directory").symlink_to(closed_off)
+        wait_for(lambda: f"{certs}/link.pem: cannot be read (Permission denied)" in snigate.log, "the link is told of")
+        wait_for(lambda: f"{certs}/directory/both.pem: cannot be read" in snigate.log, "and what is behind the other")
+        made = fingerprint(snigate)
+        (snigate.state / default_certificate.FILE).unlink()
+        (snigate.state / default_certificate.FILE).symlink_to(closed_off / "both.pem")
+        ours_too = self_signed("b.example")
+        ours_too.write(snigate.certs, "second")
+        wait_for(lambda: shown(snigate.port, "b.example").fingerprint == ours_too.fingerprint, "others come in still")
+        assert shown(snigate.port, "other-service.example").fingerprint == made
+        (snigate.state / default_certificate.FILE).unlink()
 
 
 @pytest.mark.parametrize("user", ["", 'user = "root"\n'])

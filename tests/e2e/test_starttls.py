@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 import subprocess
@@ -263,3 +264,20 @@ def test_openssl_begins_tls_with_the_right_certificate(tmp_path: Path, protocol:
             check=False,
         )
         assert b"Verification: OK" in done.stderr, done.stderr
+
+
+def test_who_floods_and_never_begins_tls_keeps_nobody_out(tmp_path: Path) -> None:
+    """Twice as many as the worker has room for, from one address, each greeted and silent for minutes."""
+    limits = f'[server]\nworkers = 1\nstate_directory = "{tmp_path}/state"\nmax_connections = 40\nmax_handshakes = 16\n'
+    with MailServer("smtp") as server, contextlib.ExitStack() as flood:
+        text = configuration("smtp", server.port, limits=limits)
+        with snigate_for(tmp_path, text) as snigate:
+            for _ in range(80):
+                silent = socket.create_connection(("127.0.0.1", snigate.port), TIMEOUT, ("127.0.0.9", 0))
+                flood.enter_context(silent)
+            with socket.create_connection(("127.0.0.1", snigate.port), timeout=TIMEOUT) as client:
+                assert until(client, b"\r\n").startswith(b"220 ")
+                client.sendall(b"EHLO me\r\n")
+                until(client, b"250 STARTTLS\r\n")
+            assert "mail dialogues have not come to TLS, as many as may be" in snigate.log
+            flood.close()

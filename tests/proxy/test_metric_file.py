@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -128,3 +129,30 @@ def test_a_file_that_has_not_begun_is_begun(path: Path) -> None:
     file.settle()
     file.close()
     assert read(path) == {"one": 1.0}
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        b"\xff\xff\xff\x7f" + b"x" * 100,
+        b"abc",
+        struct.pack("=iii", 4000, 0, -20) + bytes(4000),
+        struct.pack("=iii", 4000, 0, 8) + b"\xff" * 4000,
+        b"\0\0\0\x80" + b"x" * 100,
+    ],
+)
+def test_what_cannot_be_read_begins_anew(path: Path, left: bytes) -> None:
+    path.write_bytes(left)
+    file = MetricFile(path)
+    put(file, {"one": 1.0})
+    file.settle()
+    assert read(path) == {"one": 1.0}
+
+
+def test_where_a_directory_is_in_the_way_numbers_are_kept_in_memory(path: Path) -> None:
+    path.mkdir()
+    file = MetricFile(path)
+    put(file, {"one": 1.0})
+    with pytest.raises(OSError, match="Is a directory"):
+        file.settle()
+    assert file.read_value("one") == (1.0, 0.0)

@@ -1,4 +1,4 @@
-"""A session whose unfinished handshake has to make room, in each state that it may be in then."""
+"""A session whose unfinished handshake, or mail dialogue, has to make room, in each state that it may be in then."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import pytest
 
 from proxy.errors import Outcome
 from proxy.handshakes import Handshakes
+from proxy.mail import MailService
 from proxy.proxy_header import ProxyHeaderReader
 from proxy.session import Session, State
+from proxy.starttls.protocols import PROTOCOLS
 from tests.support import client_hellos as hellos
 from tests.support.engine import MemoryClient
 from tests.support.loop import in_loop, tcp_pair
@@ -77,6 +79,33 @@ async def test_who_has_finished_makes_no_room_and_needs_none() -> None:
     for session, far in zip(sessions, ends, strict=True):
         session.cut()
         far.close()
+
+
+@pytest.mark.parametrize("said", [b"", b"EHLO client.example\r\n", b"STARTTLS\r\n"])
+@in_loop
+async def test_a_mail_client_that_does_not_come_to_tls_makes_room_for_the_next(said: bytes) -> None:
+    loop = asyncio.get_running_loop()
+    mail = MailService(PROTOCOLS["smtp"], "mx.example.com", starttls=True, require_tls=True)
+    one = service(PAIR, handshake_timeout=60, idle_timeout=60, preamble_timeout=60, mail=mail, dialogues=Handshakes(1))
+    near, far = tcp_pair()
+    assert one.limits.admit("192.0.2.1")
+    first = Session(one, near, ("192.0.2.1", 1))
+    assert (await loop.sock_recv(far, 1 << 16)).startswith(b"220 ")
+    if said:
+        await loop.sock_sendall(far, said)
+        assert await loop.sock_recv(far, 1 << 16), "the answer"
+    after, other = tcp_pair()
+    assert one.limits.admit("192.0.2.2")
+    second = Session(one, after, ("192.0.2.2", 1))
+    assert (first.state, second.state) == (State.OVER, State.PREFACE)
+    with pytest.raises(ConnectionResetError):
+        await loop.sock_recv(far, 1)
+    assert value(one.metrics.failures["crowded_out"]) == 1
+    assert one.sessions == {second}
+    assert (one.limits.open, len(one.prefaces), len(one.handshakes)) == (1, 1, 0)
+    second.cut()
+    far.close()
+    other.close()
 
 
 async def shake_hands(sock: socket.socket) -> None:

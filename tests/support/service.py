@@ -82,6 +82,7 @@ def service(
     strict: bool = False,
     mail: MailService | None = None,
     unfinished: Handshakes | None = None,
+    dialogues: Handshakes | None = None,
 ) -> Service:
     """A service in the running loop that serves `pair` as NAME and relays to `backend`, or to the welcome page."""
     index = Index()
@@ -111,6 +112,7 @@ def service(
         access_log=None,
         limits=Limits(1000, None),
         unfinished=unfinished or Handshakes(1000),
+        dialogues=dialogues or Handshakes(1000),
         buffer=shared_buffer(),
         ids=connection_ids(),
         complaints=Throttle(60),
