@@ -83,8 +83,8 @@ def accepts(machine: Machine, generation: int = 1) -> bool:
 
 
 def test_started_means_that_it_serves_as_its_user_with_one_capability(service: Machine) -> None:
-    assert accepts(service)
     assert service.say("sh", "-c", VISIT) == SERVED
+    wait_for(lambda: accepts(service), "the second worker accepts too")
     status = service.say("cat", f"/proc/{service.shown('snigate', 'MainPID')}/status")
     user = service.say("id", "-u", "snigate")
     bind_service = f"{1 << 10:016x}"  # CAP_NET_BIND_SERVICE
