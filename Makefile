@@ -13,7 +13,7 @@ run: $(VENV)/.run ## set up once, and serve https://127.0.0.1:8443 with a welcom
 	$(BIN)/snigate serve
 
 test: packages $(VENV)/.dev ## set up once, install what end-to-end tests talk to, and run the whole suite
-	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder --durations=15
+	$(BIN)/pytest -n 3 --no-loadscope-reorder --durations=15
 
 lint: $(VENV)/.dev ## ruff and mypy
 	$(BIN)/ruff check .

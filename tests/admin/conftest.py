@@ -37,6 +37,12 @@ backend = "127.0.0.1:8000"
 
 
 @pytest.fixture(autouse=True)
+def _rights_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A `serve` that runs inside a test would give up rights for all tests after it."""
+    monkeypatch.setattr("admin.serve.supervise_only", lambda _: None)
+
+
+@pytest.fixture(autouse=True)
 def _log_of_its_own() -> Iterator[None]:
     """Commands that run inside a test leave their log's handler behind, which writes to what is closed by then."""
     yield
