@@ -45,11 +45,11 @@ def machine(image: Image, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     files = {path: (ROOT / "deploy/systemd" / name).read_text() for name, path in shipped.items()}
     files[FILE] = CONFIGURATION
     pair = self_signed("www.example.com")
-    files |= {"/root/www.crt": pair.fullchain_pem.decode(), "/root/www.key": pair.key_pem.decode()}
+    files |= {"/etc/www.crt": pair.fullchain_pem.decode(), "/etc/www.key": pair.key_pem.decode()}
     with booted(image, files, tmp_path_factory.mktemp("systemd")) as made:
         made.say("systemd-sysusers")
         made.say("systemd-tmpfiles", "--create", "snigate.conf")
-        made.say("install", "-g", "snigate", "-m", "640", "/root/www.crt", "/root/www.key", "/etc/snigate/certs")
+        made.say("install", "-g", "snigate", "-m", "640", "/etc/www.crt", "/etc/www.key", "/etc/snigate/certs")
         made.say("runuser", "-u", "snigate", "--", "/opt/snigate/bin/snigate", "check", "--config", FILE)
         yield made
 
