@@ -3,7 +3,8 @@
 A ranking is cached per name that certificates carry, never per name that a client asks for: a stranger who invents
 host names under a wildcard adds nothing to the cache, since they all share the wildcard's ranking. A cached ranking
 holds until the next notBefore or notAfter of its candidates or their chains, so the clock alone re-ranks, and as long
-as the index has the very same candidates, so a change re-ranks what it touches and nothing else.
+as the index has the very same candidates, so a change re-ranks what it touches and nothing else. Exact names that were
+asked for since the index changed last are found without looking at it.
 
 A listener with a default certificate or pins of its own has a selector of its own over the same index; what it prefers
 is part of its rankings, so that choosing costs there what it costs everywhere.

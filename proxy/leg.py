@@ -102,8 +102,7 @@ class Leg(Outlet):
         """End our direction, cleanly, behind everything sent: close_notify where there is TLS, and FIN."""
         if self._engine is not None:
             self.give(self._engine.close())
-        if not self._hub.over:
-            self.shut()
+        self.cut_short()
 
     def cut_short(self) -> None:
         """End our direction of TCP behind everything sent, and leave the stream without its end."""

@@ -361,9 +361,10 @@ class Session(Outlet):
     def _begin_relay(self, connected: Connected) -> None:
         service = self._service
         self.state = State.RELAYING
-        said, unsent = self._said, self.unsent if self.blocked else b""
+        said, unsent = self._said, b""
         self._said = b""
-        if unsent:
+        if self.blocked:
+            unsent = self.unsent
             self.drop()
         self._relay = relay = Relay(
             service.loop,
