@@ -13,11 +13,12 @@ import socket
 import struct
 from socket import SocketType
 
+from proxy.direct_engine import DirectEngine
 from proxy.hub import Hub
 from proxy.layer import Buffer
 from proxy.outlet import Outlet, OutletStage
 from proxy.poller import Loop
-from proxy.tls_engine import TlsEngine, TlsError
+from proxy.tls_engine import LARGE, TlsEngine, TlsError
 
 READ_SIZE = 256 << 10  # bytes read from a socket at once, and so what a direction holds at most (beside TLS framing)
 # A peer that reads nothing can still make OpenSSL answer, with KeyUpdates: beyond this, it is cut off.
@@ -41,15 +42,19 @@ def reset(sock: SocketType) -> None:
 
 
 def close_softly(sock: SocketType) -> None:
-    """Close so that what was sent last (an alert) arrives: bytes left unread would turn the close into a reset."""
-    try:
+    """Close so that what was sent last, an alert, arrives."""
+    with contextlib.suppress(OSError):
         sock.shutdown(socket.SHUT_WR)
+    discard(sock)
+    sock.close()
+
+
+def discard(sock: SocketType) -> None:
+    """Throw away what has come and was not read: a close would be a reset with it, and overtake what was sent last."""
+    with contextlib.suppress(OSError):
         for _ in range(16):
             if not sock.recv(_DISCARD):
                 break
-    except OSError:
-        pass
-    sock.close()
 
 
 def has_ended(sock: SocketType) -> bool:
@@ -60,7 +65,7 @@ def has_ended(sock: SocketType) -> bool:
 class Leg(Outlet):
     """One side of a relay. `other` is set by the relay once both are made."""
 
-    __slots__ = ("_buffer", "_engine", "_hub", "ended", "other", "reading")
+    __slots__ = ("_buffer", "_engine", "_hub", "ended", "other", "passed", "reading")
 
     other: Leg
 
@@ -76,6 +81,7 @@ class Leg(Outlet):
         self._hub = hub
         self._engine = engine  # None: plain text, where the stream is what the socket carries
         self._buffer = buffer
+        self.passed = 0  # bytes of the stream that were passed on to the peer
         self.ended = False  # the peer's stream has ended
         self.reading = True  # until FIN, apart from pauses
 
@@ -96,6 +102,27 @@ class Leg(Outlet):
     def give(self, raw: Buffer) -> None:
         """Send bytes as they are, before the stream or beside it: a header, what TLS has to say."""
         if raw and not self._hub.over and not self.send(raw):
+            self._blocked()
+
+    def pass_on(self, data: Buffer) -> None:
+        """Send a part of the stream, which is not empty."""
+        self.passed += len(data)
+        engine = self._engine
+        if engine is not None:
+            try:
+                if isinstance(engine, DirectEngine) and engine.direct and len(data) < LARGE:
+                    if engine.write(data):
+                        return
+                    data = engine.output()
+                else:
+                    data = engine.encode(data)
+            except TlsError:
+                self._hub.broken(self)
+                return
+            except OSError:
+                self.send_failed()
+                return
+        if not self.send(data):
             self._blocked()
 
     def finish(self) -> None:
@@ -127,7 +154,7 @@ class Leg(Outlet):
 
     def slim(self) -> None:
         """Give back memory that is not needed while nothing moves."""
-        if self._engine is not None and self._engine.grown:
+        if self._engine is not None and self._engine.grown and self._held is None:
             self._engine.slim()
 
     def close(self, *, abruptly: bool) -> None:
@@ -156,6 +183,10 @@ class Leg(Outlet):
             self._hub.send_failed(self)
 
     def _readable(self) -> None:
+        engine = self._engine
+        if isinstance(engine, DirectEngine) and engine.direct and not self.ended:
+            self._read(engine)
+            return
         try:
             size = self.socket.recv_into(self._buffer)
         except (BlockingIOError, InterruptedError):
@@ -169,29 +200,46 @@ class Leg(Outlet):
             self._hub.last = self._loop.time()
             self._take_in(self._buffer[:size])
 
+    def _read(self, engine: DirectEngine) -> None:
+        """Let OpenSSL read from the socket itself, and hand on what has come."""
+        try:
+            data = engine.read()
+        except TlsError:
+            discard(self.socket)
+            self._hub.broken(self)
+            return
+        except OSError:
+            self._hub.failed(self)
+            return
+        if data is None:
+            self._fin()
+        else:
+            self._hub.last = self._loop.time()
+            self._hand_on(engine, data)
+
     def _take_in(self, data: Buffer) -> None:
-        """Hand on what has come, decoded where there is TLS, and answer what TLS itself wants answered."""
+        """Hand on what has come, decoded where there is TLS."""
         engine, hub = self._engine, self._hub
-        if engine is not None:
-            try:
-                data = engine.decode(data)
-            except TlsError:
-                self.give(engine.output())
-                if not hub.over:
-                    hub.broken(self)
-                return
-            if engine.owes:
-                self.give(engine.output())
+        if engine is None:
+            self.other.pass_on(data)
+            return
+        try:
+            data = engine.decode(data)
+        except TlsError:
+            self.give(engine.output())
+            if not hub.over:
+                hub.broken(self)
+            return
+        self._hand_on(engine, data)
+
+    def _hand_on(self, engine: TlsEngine, data: Buffer) -> None:
+        """Hand on a part of the stream, and answer what TLS itself wants answered."""
+        hub = self._hub
+        if engine.owes:
+            self.give(engine.output())
         if data and not hub.over:
-            other = self.other
-            try:
-                taken = other.send(data if other._engine is None else other._engine.encode(data))
-            except TlsError:
-                hub.broken(other)
-                return
-            if not taken:
-                other._blocked()
-        if engine is None or hub.over:
+            self.other.pass_on(data)
+        if hub.over:
             return
         if engine.ended:
             self.end()

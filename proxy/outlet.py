@@ -27,14 +27,13 @@ class OutletStage(Enum):
 class Outlet(ABC):
     """Sends to one socket. A kind of outlet says what it does when it is `drained`, and when a send has failed."""
 
-    __slots__ = ("_held", "_loop", "fd", "sent", "socket", "stage")
+    __slots__ = ("_held", "_loop", "fd", "socket", "stage")
 
     def __init__(self, loop: Loop, sock: SocketType) -> None:
         self._loop = loop
         self._held: memoryview | Pipe | None = None
         self.socket = sock
         self.fd = sock.fileno()
-        self.sent = 0  # bytes the kernel has taken
         self.stage = OutletStage.OPEN
 
     @property
@@ -76,7 +75,6 @@ class Outlet(ABC):
         except OSError:
             self.send_failed()
             return False
-        self.sent += taken
         if taken == len(data):
             return True
         rest = memoryview(data)[taken:]
@@ -91,7 +89,7 @@ class Outlet(ABC):
         """
         assert self._held is None
         try:
-            self.sent += pipe.drain(self.fd)
+            pipe.drain(self.fd)
         except (BlockingIOError, InterruptedError):
             pass
         except OSError:
@@ -126,7 +124,6 @@ class Outlet(ABC):
         except OSError:
             self.send_failed()
             return
-        self.sent += taken
         if isinstance(held, memoryview):
             held = held[taken:]
             self._held = held

@@ -57,8 +57,8 @@ class Relay:
         "_client",
         "_loop",
         "_on_end",
+        "_passed",
         "_patience",
-        "_sent",
         "_timer",
         "_truncated",
         "last",
@@ -88,7 +88,7 @@ class Relay:
             self._backend = Leg(self, loop, *backend, buffer)
         self._client.other, self._backend.other = self._backend, self._client
         self._truncated = False  # by the backend
-        self._sent = 0, 0  # once over, to the backend and to the client
+        self._passed = 0, 0  # once over, to the backend and to the client
         self._timer: asyncio.TimerHandle | None = None
         self.over = False
         self.last = now = loop.time()
@@ -96,19 +96,24 @@ class Relay:
 
     @property
     def bytes_to_backend(self) -> int:
-        """Bytes that the backend's kernel socket has taken."""
-        return self._sent[0] if self.over else self._backend.sent
+        """Bytes of the client's stream that were passed on."""
+        return self._passed[0] if self.over else self._backend.passed
 
     @property
     def bytes_to_client(self) -> int:
-        """Bytes that the client's kernel socket has taken."""
-        return self._sent[1] if self.over else self._client.sent
+        """Bytes of the backend's stream that were passed on."""
+        return self._passed[1] if self.over else self._client.passed
 
-    def start(self, to_backend: Buffer = b"", to_client: Buffer = b"") -> None:
-        """Begin. `to_backend` (a PROXY header) and `to_client` (handshake bytes) go first, as they are."""
+    def start(self, to_backend: Buffer = b"", to_client: Buffer = b"", said: Buffer = b"") -> None:
+        """Begin. `to_backend` (a PROXY header) and `to_client` (handshake bytes) go first, as they are.
+
+        `said`: what has been taken off the client's socket already.
+        """
         backend, client = self._backend, self._client
         if to_backend:
             backend.give(to_backend)
+        if said and not self.over:
+            backend.pass_on(said)
         if to_client:
             client.give(to_client)
         for leg in (backend, client):
@@ -214,7 +219,7 @@ class Relay:
         client, backend = self._client, self._backend
         client.close(abruptly=reset_client)
         backend.close(abruptly=reset_backend)
-        self._sent = backend.sent, client.sent
+        self._passed = backend.passed, client.passed
         self._on_end(outcome)
         # Without circles among them, they and all that they hold are gone before the next connection is served.
         del self._client, self._backend, client.other, backend.other

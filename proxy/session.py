@@ -19,12 +19,13 @@ from __future__ import annotations
 
 import contextlib
 from enum import Enum
-from socket import SocketType
+from socket import MSG_PEEK, SocketType
 
 from certstore.selector import Selection
 from proxy.account import Account
 from proxy.backend import Connected, Endpoint
 from proxy.client_hello import ClientHello, ClientHelloError, ClientHelloReader, read_at_once
+from proxy.direct_engine import DirectEngine
 from proxy.errors import HANDSHAKE_FAILURES, HandshakeError, Outcome, alert_record
 from proxy.introduction import local_address
 from proxy.layer import Buffer
@@ -38,7 +39,7 @@ from proxy.relay import Relay
 from proxy.routing import Action, Route
 from proxy.service import Service
 from proxy.starttls.dialogue import Farewell, Turn
-from proxy.tls_engine import TlsEngine, TlsError
+from proxy.tls_engine import TlsError
 from proxy.upstream import Upstream, UpstreamState
 
 PEEK_SIZE = 16 << 10  # bytes read at once before the handshake is done
@@ -70,6 +71,7 @@ class Session(Outlet):
         "_counted_for",
         "_destination",
         "_engine",
+        "_in_socket",
         "_preface",
         "_reader",
         "_relay",
@@ -100,7 +102,8 @@ class Session(Outlet):
         self._started = self._began = service.loop.time()  # the connection, and its handshake, which STARTTLS begins
         self._reader: ClientHelloReader | None = None  # where the ClientHello comes in pieces
         self._said = b""
-        self._engine: TlsEngine | None = None
+        self._in_socket = 0  # of these bytes, so many are still in the socket
+        self._engine: DirectEngine | None = None
         self._route: Route | None = None
         self._selection: Selection | None = None
         self._upstream = Upstream(service, self.account)
@@ -108,13 +111,16 @@ class Session(Outlet):
         service.sessions.add(self)
         service.metrics.begun()
         service.handshakes.set(self, self._started)
-        service.loop.add_reader(self.fd, self._readable)
         self._preface: Preface | None = None
+        service.loop.add_reader(self.fd, self._look)
         if introduction is not None or service.speaks_first:
             self.state, self._preface = State.PREFACE, Preface(service, self, introduction)
+            service.loop.add_reader(self.fd, self._readable)
             self._preface.begin()
-        if self.state is not State.OVER:
-            self._readable()  # where connections queue, what they begin with is there already
+            if self.state is not State.OVER:
+                self._readable()
+        else:
+            self._look()  # where connections queue, what they begin with is there already
 
     def account_bytes(self) -> None:
         """Count what was relayed since the last call; where that is nothing, give back memory."""
@@ -204,6 +210,8 @@ class Session(Outlet):
             self._began = began
         if data:
             self._peek(data)
+        else:
+            self._loop.add_reader(self.fd, self._look)
 
     def go_on_in_plain_text(self, turn: Turn) -> None:
         """See preface.Owner."""
@@ -226,7 +234,32 @@ class Session(Outlet):
             self._close(reset_client=False)
             self._over(Outcome.BEFORE_TLS)
 
+    def _look(self) -> None:
+        """Look at what the client begins with. It stays in the socket: OpenSSL reads it there."""
+        buffer = self._service.buffer
+        try:
+            self._in_socket = size = self.socket.recv_into(buffer, PEEK_SIZE, MSG_PEEK)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            size = 0
+        if size:
+            self._peek(bytes(buffer[:size]))
+        else:
+            self.fail("disconnected")
+
+    def _take(self) -> None:
+        """Take what was looked at off the socket. Who reads next finds out if it has been reset meanwhile."""
+        if self._in_socket:
+            with contextlib.suppress(OSError):
+                self.socket.recv_into(self._service.buffer, self._in_socket)
+            self._in_socket = 0
+            self._loop.add_reader(self.fd, self._readable)
+
     def _readable(self) -> None:
+        if self._engine is not None and self._engine.direct:
+            self._handshake(b"")
+            return
         buffer = self._service.buffer
         try:
             size = self.socket.recv_into(buffer, PEEK_SIZE)
@@ -255,6 +288,7 @@ class Session(Outlet):
             self.fail(error.reason, error.alert)
             return
         if hello is None:
+            self._take()
             return
         account, service = self.account, self._service
         account.server_name = hello.server_name
@@ -296,9 +330,12 @@ class Session(Outlet):
             raise HandshakeError("no_application_protocol")
         local = self._local()[0] if hello.server_name is None else None
         self._selection, certificate = service.choose(hello, policy, local)
-        self._engine = TlsEngine.accepting(service.fronts[policy], certificate)
+        direct = self._in_socket > 0
+        self._engine = DirectEngine.serving(service.fronts[policy], certificate, self.fd, direct=direct)
         self.state = State.HANDSHAKING
-        said, self._said = self._said, b""
+        said, self._said = b"" if direct else self._said, b""
+        if direct:
+            self._loop.add_reader(self.fd, self._readable)
         backend = service.backends[route.backend]
         if not backend.waits_for_handshake and policy.client_auth is None and service.mail is None:
             self._upstream.dial(self, backend, None)
@@ -307,6 +344,7 @@ class Session(Outlet):
     def _pass_through(self, route: Route) -> None:
         """Leave TLS to the backend: it is sent what the client has said so far, and then everything else."""
         service, account = self._service, self.account
+        self._take()
         service.handshakes.clear(self)
         self.state = State.DIALLING
         account.established = account.describe_plainly(self._local())
@@ -320,7 +358,7 @@ class Session(Outlet):
         return local_address(self.socket)
 
     def _handshake(self, data: Buffer) -> None:
-        """Go on with the handshake, with what the client has said."""
+        """Go on with the handshake, with what the client has said where that is in the socket no more."""
         engine = self._engine
         assert engine is not None
         try:
@@ -329,11 +367,12 @@ class Session(Outlet):
             self.say(engine.output())
             self.fail(error.reason)
             return
-        self.say(engine.output())
+        if not engine.direct:
+            self.say(engine.output())
         if done and self.state is State.HANDSHAKING:
             self._established(engine)
 
-    def _established(self, engine: TlsEngine) -> None:
+    def _established(self, engine: DirectEngine) -> None:
         service, account, selection, route = self._service, self.account, self._selection, self._route
         assert selection is not None
         assert route is not None
@@ -374,13 +413,11 @@ class Session(Outlet):
             service.patience,
             self._over,
         )
-        if said and connected.engine is not None:
-            said = bytes(connected.engine.encode(said))
         if service.mail is not None and self._engine is not None:
             unsent += self._heard(self._engine, service.mail, connected)
-        relay.start(connected.first + said, unsent)
+        relay.start(connected.first, unsent, said)
 
-    def _heard(self, engine: TlsEngine, mail: MailService, connected: Connected) -> bytes:
+    def _heard(self, engine: DirectEngine, mail: MailService, connected: Connected) -> bytes:
         """What of a mail server's own words the client is to hear first, in its TLS."""
         words = mail.heard(connected.heard)
         return bytes(engine.encode(words)) if words else b""

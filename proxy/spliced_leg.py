@@ -46,6 +46,7 @@ class SplicedLeg(Leg):
             return
         self._hub.last = self._loop.time()
         other = self.other  # which is gone when the relay is over
+        other.passed += size
         if not other.move(pipe):
             other._blocked()
         elif size < LITTLE:

@@ -36,12 +36,12 @@ MAX_NAME = 256  # characters of a peer's name that anybody is told
 RECORDS_AT_ONCE = 256  # decoded in one go; a peer that sends a byte in each gives as much work as it likes
 BUFFER_SIZE = 320 << 10  # bytes that come out at once: a relay's read, and what TLS adds to it
 LARGE = 16 << 10  # bytes
-_RECORD = 16384  # plaintext bytes in a TLS record at most
+RECORD = 16384  # plaintext bytes in a TLS record at most
 _WANT_READ: int = _lib.SSL_ERROR_WANT_READ
 _ZERO_RETURN: int = _lib.SSL_ERROR_ZERO_RETURN
 
 _VERSIONS = {0x0301: "TLSv1", 0x0302: "TLSv1.1", 0x0303: "TLSv1.2", 0x0304: "TLSv1.3"}
-_Pointer = Any  # cffi's
+Pointer = Any  # cffi's
 
 # Looked up once: each is called for every connection, or every read.
 _BIO_get_mem_data = _lib.BIO_get_mem_data
@@ -56,10 +56,10 @@ _from_buffer = _ffi.from_buffer
 
 
 # Where OpenSSL puts what comes out, and the same for C.
-_plaintext, _ciphertext = memoryview(bytearray(BUFFER_SIZE)), memoryview(bytearray(BUFFER_SIZE))
-_plaintext_at: _Pointer = _ffi.from_buffer(_plaintext)
-_ciphertext_at: _Pointer = _ffi.from_buffer(_ciphertext)
-_NULL: _Pointer = _ffi.NULL
+plaintext, _ciphertext = memoryview(bytearray(BUFFER_SIZE)), memoryview(bytearray(BUFFER_SIZE))
+plaintext_at: Pointer = _ffi.from_buffer(plaintext)
+_ciphertext_at: Pointer = _ffi.from_buffer(_ciphertext)
+_NULL: Pointer = _ffi.NULL
 
 
 class Negotiated(NamedTuple):
@@ -79,11 +79,11 @@ class TlsError(Exception):
 class TlsEngine:
     """One end of one TLS connection; a proxy.layer.Layer once the handshake is done."""
 
-    __slots__ = ("_from_peer", "_kept", "_ssl", "_to_peer", "ended", "grown", "more", "owes")
+    __slots__ = ("_from_peer", "_kept", "_ssl", "_to_peer", "direct", "ended", "grown", "more", "owes")
 
     marks_end = True
 
-    def __init__(self, ssl: _Pointer, from_peer: _Pointer, to_peer: _Pointer, kept: object = None) -> None:
+    def __init__(self, ssl: Pointer, from_peer: Pointer, to_peer: Pointer, kept: object = None) -> None:
         """Use `accepting` or `connecting`. `kept` lives as long as the engine does."""
         self._ssl = ssl
         self._from_peer = from_peer
@@ -91,6 +91,7 @@ class TlsEngine:
         self._kept = kept
         self.ended = False
         self.more = self.owes = self.grown = False
+        self.direct = False  # see DirectEngine
 
     @classmethod
     def accepting(cls, front: SSL.Context, certificate: SSL.Context) -> TlsEngine:
@@ -126,7 +127,7 @@ class TlsEngine:
             return True
         if _lib.SSL_get_error(self._ssl, result) == _WANT_READ:
             return False
-        errors = _errors()
+        errors = queued_errors()
         raise handshake_error(errors) if errors else HandshakeError("disconnected")
 
     def decode(self, data: Buffer) -> Buffer:
@@ -139,19 +140,19 @@ class TlsEngine:
             return self._decode_in_place(data)
         if data:
             _BIO_write(self._from_peer, _from_buffer(data), len(data))
-        size = _SSL_read(self._ssl, _plaintext_at, BUFFER_SIZE)
-        if not 0 < size < _RECORD or _BIO_get_mem_data(self._from_peer, _NULL):
+        size = _SSL_read(self._ssl, plaintext_at, BUFFER_SIZE)
+        if not 0 < size < RECORD or _BIO_get_mem_data(self._from_peer, _NULL):
             return self._decode_on(size)
         # OpenSSL reads a record at a time: where nothing is left to be read, there is no other.
         self.more = False
         self.owes = _BIO_get_mem_data(self._to_peer, _NULL) > 0
-        return _plaintext[:size]
+        return plaintext[:size]
 
     def _decode_in_place(self, data: Buffer) -> Buffer:
         """Read much where it lies: to copy it costs a tenth, and the copy would stay with the connection."""
         self._use(_lib.BIO_new_mem_buf(_from_buffer(data), len(data)))
         try:
-            return self._decode_on(_SSL_read(self._ssl, _plaintext_at, BUFFER_SIZE))
+            return self._decode_on(_SSL_read(self._ssl, plaintext_at, BUFFER_SIZE))
         finally:
             rest = self._rest() if self.more else b""
             self._use(_BIO_new(_BIO_s_mem()))
@@ -160,7 +161,7 @@ class TlsEngine:
 
     def _decode_on(self, result: int) -> Buffer:
         """Go on after the first SSL_read, which returned `result`, until there is no more, or there may be too much."""
-        ssl, read, at, size, records, full = self._ssl, _SSL_read, _plaintext_at, 0, 0, BUFFER_SIZE - _RECORD
+        ssl, read, at, size, records, full = self._ssl, _SSL_read, plaintext_at, 0, 0, BUFFER_SIZE - RECORD
         self.owes = True  # it may
         self.more = False
         while result > 0:
@@ -168,14 +169,14 @@ class TlsEngine:
             records += 1
             if size > full or records == RECORDS_AT_ONCE:
                 self.more = True
-                return _plaintext[:size]
+                return plaintext[:size]
             result = read(ssl, at + size, BUFFER_SIZE - size)
         code = _lib.SSL_get_error(ssl, result)
         if code == _ZERO_RETURN:
             self.ended = True
         elif code != _WANT_READ:
-            raise TlsError(_words(_errors()))
-        return _plaintext[:size]
+            raise TlsError(words_of(queued_errors()))
+        return plaintext[:size]
 
     def output(self) -> Buffer:
         """Bytes for the peer that OpenSSL has ready; empty when there are none."""
@@ -189,7 +190,7 @@ class TlsEngine:
     def encode(self, data: Buffer) -> Buffer:
         """Encrypt `data` whole, and give the bytes for the peer. Raises TlsError."""
         if _SSL_write(self._ssl, _from_buffer(data), len(data)) != len(data):
-            raise TlsError(_words(_errors()))
+            raise TlsError(words_of(queued_errors()))
         if len(data) >= LARGE:
             self.grown = True
             return self.output()
@@ -198,7 +199,7 @@ class TlsEngine:
     def close(self) -> Buffer:
         """End our direction with a close_notify, and give the bytes for the peer. Reading goes on working."""
         if _lib.SSL_shutdown(self._ssl) < 0:
-            _errors()
+            queued_errors()
             return b""
         return self.output()
 
@@ -253,7 +254,7 @@ class TlsEngine:
         if rest:
             self.receive(rest)
 
-    def _use(self, from_peer: _Pointer) -> None:
+    def _use(self, from_peer: Pointer) -> None:
         """Let OpenSSL read from somewhere else, and free what it read from."""
         _lib.BIO_set_mem_eof_return(from_peer, -1)  # the end of what there is: "want read", not the stream's end
         _lib.SSL_set_bio(self._ssl, from_peer, self._to_peer)
@@ -265,7 +266,7 @@ class TlsEngine:
         return bytes(_ciphertext[:size]) if size > 0 else b""
 
 
-def _errors() -> list[tuple[str, str, str]]:
+def queued_errors() -> list[tuple[str, str, str]]:
     """What OpenSSL has to say of the call that failed: library, function and reason of each. None is left behind."""
     try:
         exception_from_error_queue(SSL.Error)  # raises always
@@ -273,15 +274,15 @@ def _errors() -> list[tuple[str, str, str]]:
         return list(error.args[0])
 
 
-def _words(errors: list[tuple[str, str, str]]) -> str:
+def words_of(errors: list[tuple[str, str, str]]) -> str:
     return "; ".join(reason for _, _, reason in errors) or "the connection cannot be used any more"
 
 
-def _text(pointer: _Pointer) -> str:
+def _text(pointer: Pointer) -> str:
     return "" if pointer == _ffi.NULL else _ffi.string(pointer).decode()
 
 
-def _chosen_protocol(ssl: _Pointer) -> str:
+def _chosen_protocol(ssl: Pointer) -> str:
     data, size = _ffi.new("unsigned char **"), _ffi.new("unsigned int *")
     _lib.SSL_get0_alpn_selected(ssl, data, size)
     return _ffi.buffer(data[0], size[0])[:].decode("ascii", "replace") if size[0] else ""

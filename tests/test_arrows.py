@@ -146,10 +146,10 @@ def test_only_these_modules_of_the_data_plane_touch_sockets() -> None:
     assert touching - {Path(module).stem for module in ADDRESS_SYNTAX} == SOCKETS
 
 
-def test_pyopenssls_private_side_is_used_in_two_modules_alone() -> None:
+def test_pyopenssls_private_side_is_used_in_three_modules_alone() -> None:
     every = (module for package in ALLOWED for module in modules(package))
     using = {module.stem for module in every if "OpenSSL._util.lib" in imported(module)}
-    assert using == {"contexts", "tls_engine"}
+    assert using == {"contexts", "direct_engine", "tls_engine"}
 
 
 def test_nothing_that_runs_uses_what_only_tests_have() -> None:

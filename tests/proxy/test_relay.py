@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -14,13 +15,30 @@ from proxy.errors import Outcome
 from proxy.leg import READ_SIZE, shared_buffer
 from proxy.poller import Poller
 from proxy.relay import Patience, Relay
-from proxy.tls_engine import RECORDS_AT_ONCE
-from tests.support.engine import MemoryClient, engine_for, join
+from proxy.tls_engine import RECORDS_AT_ONCE, TlsEngine
+from tests.support.engine import MemoryClient, direct_engine_for, join
 from tests.support.loop import Peer, TlsPeer, in_loop, tcp_pair
 from tests.support.pki import self_signed
 
 PAIR = self_signed("www.example.com")
+DIRECT = False
 LARGE = bytes(range(256)) * (16 << 10)  # 4 MiB: more than the sockets on the way hold
+
+
+@pytest.fixture(autouse=True, params=[False, True], ids=["detached", "direct"])
+def _how(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test once with bytes that go through memory, and once with an engine that begins on the socket."""
+    monkeypatch.setattr(sys.modules[__name__], "DIRECT", request.param)
+
+
+def joined(near: socket.socket) -> tuple[MemoryClient, TlsEngine]:
+    """A client, and the engine on the near end of its connection, the handshake done."""
+    client, engine = MemoryClient(), direct_engine_for(near, PAIR, direct=False)
+    join(engine, client)
+    if DIRECT:
+        engine.slim()
+    assert engine.direct is DIRECT
+    return client, engine
 
 
 @dataclass
@@ -34,6 +52,14 @@ class Relayed:
     near: tuple[socket.socket, socket.socket]
 
 
+def arrive(far: socket.socket, engine: TlsEngine, data: bytes) -> None:
+    """Let the client have said this behind its handshake, before the relay begins."""
+    if DIRECT:
+        assert far.send(data) == len(data)
+    else:
+        engine.receive(data)
+
+
 @contextlib.asynccontextmanager
 async def relayed(
     expected: Outcome, *, idle: float = 60.0, preamble: bytes = b"", early: bytes = b""
@@ -43,11 +69,10 @@ async def relayed(
     `early` is what the client sent right behind its handshake, before the relay began.
     """
     loop = Poller(asyncio.get_running_loop())
-    client, engine = MemoryClient(), engine_for(pair=PAIR)
-    join(engine, client)
-    if early:
-        engine.receive(client.write(early))
     client_far, client_near = tcp_pair()
+    client, engine = joined(client_near)
+    if early:
+        arrive(client_far, engine, client.write(early))
     backend_far, backend_near = tcp_pair()
     ended: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
     near = (client_near, engine), (backend_near, None)
@@ -77,7 +102,7 @@ async def test_bytes_go_both_ways_and_are_counted() -> None:
         one.backend.finish()
         assert await one.client.rest() == (b"", "close_notify")
     assert one.relay.bytes_to_backend == 8
-    assert one.relay.bytes_to_client > 6
+    assert one.relay.bytes_to_client == 6
 
 
 @in_loop
@@ -90,10 +115,9 @@ async def test_a_preamble_comes_first_and_then_what_the_client_said_behind_its_h
 @in_loop
 async def test_a_close_notify_right_behind_the_handshake_is_an_end_of_the_stream() -> None:
     loop = Poller(asyncio.get_running_loop())
-    client, engine = MemoryClient(), engine_for(pair=PAIR)
-    join(engine, client)
-    engine.receive(client.write(b"whole") + client.close())
     client_far, client_near = tcp_pair()
+    client, engine = joined(client_near)
+    arrive(client_far, engine, client.write(b"whole") + client.close())
     backend_far, backend_near = tcp_pair()
     ended: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
     near = (client_near, engine), (backend_near, None)
@@ -242,6 +266,37 @@ async def test_a_broken_record_is_an_alert_to_the_client_and_a_reset_to_the_back
 
 
 @in_loop
+async def test_an_alert_reaches_a_client_that_has_said_more_than_the_broken_record() -> None:
+    async with relayed(Outcome.PROTOCOL_ERROR) as one:
+        forged = bytearray(one.client.client.write(b"hello"))
+        forged[-1] ^= 1
+        forged += one.client.client.write(bytes(12_000))
+        await asyncio.get_running_loop().sock_sendall(one.client.socket, forged)
+        assert await one.backend.rest() == (b"", "RST")
+        raw, end = await Peer.rest(one.client)
+        assert raw[0] in (21, 23)
+        assert end == "FIN"
+
+
+@in_loop
+async def test_small_pieces_for_a_client_that_does_not_read_are_held_and_arrive_whole() -> None:
+    async with relayed(Outcome.SERVED) as one:
+        pieces = b""
+        while not one.relay._client.blocked:
+            piece = bytes([len(pieces) % 251]) * 3000
+            pieces += piece
+            await one.backend.send(piece)
+            await asyncio.sleep(0)
+        await one.backend.send(b"and the last")
+        assert await one.client.receive(len(pieces) + 12) == pieces + b"and the last"
+        one.relay.slim()
+        await one.backend.send(b"as at first")
+        assert await one.client.receive(11) == b"as at first"
+        await one.client.send_close_notify()
+        one.backend.close()
+
+
+@in_loop
 async def test_bytes_behind_a_close_notify_are_not_passed_on() -> None:
     async with relayed(Outcome.SERVED) as one:
         await one.client.send_close_notify()
@@ -322,9 +377,8 @@ async def test_a_cut_resets_both_sides() -> None:
 @in_loop
 async def test_a_backend_that_is_gone_before_the_preamble_resets_the_client() -> None:
     loop = Poller(asyncio.get_running_loop())
-    client, engine = MemoryClient(), engine_for(pair=PAIR)
-    join(engine, client)
     client_far, client_near = tcp_pair()
+    client, engine = joined(client_near)
     backend_far, backend_near = tcp_pair()
     Peer(backend_far).reset()
     ended: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Sequence
 
 from OpenSSL import SSL
@@ -13,6 +14,7 @@ from certstore.certified_key import CertifiedKey
 from certstore.ranking import Level
 from proxy.backend import Established
 from proxy.contexts import CertificateContexts, front_context
+from proxy.direct_engine import DirectEngine
 from proxy.policy import Policy
 from proxy.tls_engine import Negotiated, TlsEngine
 from tests.support.pki import Pair, self_signed
@@ -152,6 +154,12 @@ def engine_for(policy: Policy = INTERMEDIATE, pair: Pair | None = None, front: S
     """An engine that serves `pair` (a new self-signed one when not given) under `policy`."""
     certificate = CertificateContexts().get(certified_key(pair or self_signed("www.example.com")), policy)
     return TlsEngine.accepting(front or front_context(policy), certificate)
+
+
+def direct_engine_for(sock: socket.socket, pair: Pair, *, direct: bool) -> DirectEngine:
+    """The same on a socket; `direct`: from its handshake on."""
+    certificate = CertificateContexts().get(certified_key(pair), INTERMEDIATE)
+    return DirectEngine.serving(front_context(INTERMEDIATE), certificate, sock.fileno(), direct=direct)
 
 
 def join(engine: TlsEngine, client: MemoryClient) -> None:

@@ -41,7 +41,7 @@ def in_loop(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
 
 def _scribble(loop: asyncio.AbstractEventLoop) -> None:
     """Write over the buffers that engines share, now and again: as other connections do in a worker."""
-    for buffer in (tls_engine._plaintext, tls_engine._ciphertext):
+    for buffer in (tls_engine.plaintext, tls_engine._ciphertext):
         buffer[:256] = b"scribble" * 32
     loop.call_later(0.001, _scribble, loop)
 

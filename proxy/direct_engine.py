@@ -1,0 +1,168 @@
+"""The server's end of TLS on a client's socket: OpenSSL reads and writes the socket itself, while little is said.
+
+DIRECT    OpenSSL has the socket. A handshake, and a request of a few kilobytes, cost the fewest calls so, and an idle
+          connection has no memory buffers.
+DETACHED  OpenSSL has two memory buffers, as any TlsEngine, and whoever owns the socket reads and writes it. Much is
+          moved in the fewest calls so: 256 KB at once, where OpenSSL itself reads and writes record by record.
+
+It begins direct, unless bytes of the client's have been taken off the socket already. It is detached when a whole
+record has come, when much is to be sent, and when the socket does not take something at once: what is left is then
+`output`'s to give, and for the socket's owner to hold. `slim`, while nothing moves, makes it direct again. So no call
+ever waits, and nothing that is held for the client can be overtaken.
+
+Where it is detached, it is used as any TlsEngine. Where it is `direct`, `read` and `write` take the place of `decode`
+and `encode`; `output` gives nothing, since all has been sent.
+"""
+
+from __future__ import annotations
+
+from OpenSSL import SSL
+from OpenSSL._util import ffi as _ffi
+from OpenSSL._util import lib as _lib
+
+from proxy.errors import HandshakeError, handshake_error
+from proxy.layer import Buffer
+from proxy.tls_engine import (
+    BUFFER_SIZE,
+    RECORD,
+    Pointer,
+    TlsEngine,
+    TlsError,
+    plaintext,
+    plaintext_at,
+    queued_errors,
+    words_of,
+)
+
+_NULL = _ffi.NULL
+_SSL_do_handshake = _lib.SSL_do_handshake
+_SSL_read = _lib.SSL_read
+_SSL_write = _lib.SSL_write
+_from_buffer = _ffi.from_buffer
+_WANT_READ: int = _lib.SSL_ERROR_WANT_READ
+_WANT_WRITE: int = _lib.SSL_ERROR_WANT_WRITE
+_ZERO_RETURN: int = _lib.SSL_ERROR_ZERO_RETURN
+_SYSCALL: int = _lib.SSL_ERROR_SYSCALL
+_CUT_SHORT = "unexpected eof while reading"
+
+
+class DirectEngine(TlsEngine):
+    """See above."""
+
+    __slots__ = ("_fd",)
+
+    def __init__(self, ssl: Pointer, fd: int) -> None:
+        """Use `serving`."""
+        super().__init__(ssl, None, None)
+        self._fd = fd
+
+    @classmethod
+    def serving(cls, front: SSL.Context, certificate: SSL.Context, fd: int, *, direct: bool) -> DirectEngine:
+        """On a front context, with a certificate's context; `direct`: what the client has said is all in the socket."""
+        ssl = _ffi.gc(_lib.SSL_new(front._context), _lib.SSL_free)
+        _lib.SSL_set_SSL_CTX(ssl, certificate._context)
+        _lib.SSL_set_accept_state(ssl)
+        engine = cls(ssl, fd)
+        if direct:
+            _lib.SSL_set_fd(ssl, fd)
+            engine.direct = True
+        else:
+            engine.detach()
+        return engine
+
+    def handshake(self, data: Buffer = b"") -> bool:
+        """See TlsEngine.handshake. There is no `data` while it is direct."""
+        if not self.direct:
+            return super().handshake(data)
+        result = _SSL_do_handshake(self._ssl)
+        if result == 1:
+            return True
+        code = _lib.SSL_get_error(self._ssl, result)
+        if code == _WANT_READ:
+            return False
+        if code == _WANT_WRITE:
+            self.detach()
+            return super().handshake()
+        errors = queued_errors()
+        raise handshake_error(errors) if errors else HandshakeError("disconnected")
+
+    def read(self) -> Buffer | None:
+        """What has come of the stream, one record's at most; sets `ended` at a close_notify.
+
+        None: TCP has ended, and TLS has not. Raises TlsError, and ConnectionResetError.
+        """
+        size = _SSL_read(self._ssl, plaintext_at, BUFFER_SIZE)
+        if size > 0:
+            if size == RECORD:
+                self.detach()
+            return plaintext[:size]
+        code = _lib.SSL_get_error(self._ssl, size)
+        if code == _WANT_READ:
+            return b""
+        if code == _ZERO_RETURN:
+            self.ended = True
+            return b""
+        if code == _WANT_WRITE:  # an answer of TLS's own
+            self.detach()
+            return self.decode(b"")
+        errors = queued_errors()
+        if any(reason == _CUT_SHORT for _, _, reason in errors):
+            return None
+        raise ConnectionResetError if code == _SYSCALL else TlsError(words_of(errors))
+
+    def write(self, data: Buffer) -> bool:
+        """Send `data`, encrypted. False: it is detached now, and `output` gives what the socket did not take.
+
+        Raises TlsError, and ConnectionResetError.
+        """
+        at, size = _from_buffer(data), len(data)
+        result = _SSL_write(self._ssl, at, size)
+        if result == size:
+            return True
+        code = _lib.SSL_get_error(self._ssl, result)
+        if code == _WANT_WRITE:
+            self.detach()
+            if _SSL_write(self._ssl, at, size) == size:  # the same call again, as OpenSSL asks for
+                return False
+        errors = queued_errors()
+        raise ConnectionResetError if code == _SYSCALL else TlsError(words_of(errors))
+
+    def encode(self, data: Buffer) -> Buffer:
+        """See TlsEngine.encode. It is detached from now on."""
+        if self.direct:
+            self.detach()
+        return super().encode(data)
+
+    def output(self) -> Buffer:
+        """See TlsEngine.output."""
+        return b"" if self.direct else super().output()
+
+    def close(self) -> Buffer:
+        """See TlsEngine.close."""
+        if not self.direct:
+            return super().close()
+        result = _lib.SSL_shutdown(self._ssl)
+        if result >= 0:
+            return b""
+        if _lib.SSL_get_error(self._ssl, result) == _WANT_WRITE:
+            self.detach()
+            return super().close()
+        queued_errors()
+        return b""
+
+    def slim(self) -> None:
+        """See TlsEngine.slim. Where it has nothing that is left over, it is direct from now on."""
+        if self.direct:
+            return
+        if _lib.BIO_get_mem_data(self._from_peer, _NULL) or _lib.BIO_get_mem_data(self._to_peer, _NULL):
+            super().slim()
+            return
+        _lib.SSL_set_fd(self._ssl, self._fd)  # which frees the memory buffers
+        self._from_peer = self._to_peer = None
+        self.direct, self.grown, self.more, self.owes = True, False, False, False
+
+    def detach(self) -> None:
+        """Let OpenSSL read and write memory."""
+        self.direct, self.grown = False, True
+        self._to_peer = _lib.BIO_new(_lib.BIO_s_mem())
+        self._use(_lib.BIO_new(_lib.BIO_s_mem()))
