@@ -102,7 +102,7 @@ def test_a_route_for_members_is_for_them_alone_until_one_is_revoked(tmp_path: Pa
             assert is_refused(snigate, as_bob, "members.example.com")
             failures = "snigate_handshake_failures_total"
             assert snigate.metric(failures, reason="client_certificate_missing") >= 2
-            assert snigate.metric(failures, reason="client_certificate_refused") >= 1
+            wait_for(lambda: snigate.metric(failures, reason="client_certificate_refused") >= 1, "it is counted")
             wait_for(lambda: " client=Alice " in snigate.log, "the access log names her")
 
 
