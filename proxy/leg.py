@@ -65,7 +65,7 @@ def has_ended(sock: SocketType) -> bool:
 class Leg(Outlet):
     """One side of a relay. `other` is set by the relay once both are made."""
 
-    __slots__ = ("_buffer", "_engine", "_hub", "ended", "other", "passed", "reading")
+    __slots__ = ("_buffer", "_direct", "_engine", "_hub", "ended", "other", "passed", "reading")
 
     other: Leg
 
@@ -80,6 +80,7 @@ class Leg(Outlet):
         super().__init__(loop, sock)
         self._hub = hub
         self._engine = engine  # None: plain text, where the stream is what the socket carries
+        self._direct = engine if isinstance(engine, DirectEngine) else None
         self._buffer = buffer
         self.passed = 0  # bytes of the stream that were passed on to the peer
         self.ended = False  # the peer's stream has ended
@@ -97,7 +98,7 @@ class Leg(Outlet):
         else:
             self._loop.remove_reader(self.fd)
         if self._engine is not None and self._engine.more:
-            self._take_in(b"")
+            self._decode(self._engine, b"")
 
     def give(self, raw: Buffer) -> None:
         """Send bytes as they are, before the stream or beside it: a header, what TLS has to say."""
@@ -107,15 +108,15 @@ class Leg(Outlet):
     def pass_on(self, data: Buffer) -> None:
         """Send a part of the stream, which is not empty."""
         self.passed += len(data)
-        engine = self._engine
-        if engine is not None:
+        if self._engine is not None:
             try:
-                if isinstance(engine, DirectEngine) and engine.direct and len(data) < LARGE:
-                    if engine.write(data):
+                direct = self._direct
+                if direct is not None and direct.direct and len(data) < LARGE:
+                    if direct.write(data):
                         return
-                    data = engine.output()
+                    data = direct.output()
                 else:
-                    data = engine.encode(data)
+                    data = self._engine.encode(data)
             except TlsError:
                 self._hub.broken(self)
                 return
@@ -150,7 +151,10 @@ class Leg(Outlet):
                 return
             if size == 0:
                 return
-            self._take_in(self._buffer[:size])
+            if self._engine is None:
+                self.other.pass_on(self._buffer[:size])
+            else:
+                self._decode(self._engine, self._buffer[:size])
 
     def slim(self) -> None:
         """Give back memory that is not needed while nothing moves."""
@@ -183,9 +187,9 @@ class Leg(Outlet):
             self._hub.send_failed(self)
 
     def _readable(self) -> None:
-        engine = self._engine
-        if isinstance(engine, DirectEngine) and engine.direct and not self.ended:
-            self._read(engine)
+        direct = self._direct
+        if direct is not None and direct.direct and not self.ended:
+            self._read(direct)
             return
         try:
             size = self.socket.recv_into(self._buffer)
@@ -198,7 +202,10 @@ class Leg(Outlet):
             self._fin()
         elif not self.ended:  # what follows a stream's end is no part of it, and keeps nothing alive
             self._hub.last = self._loop.time()
-            self._take_in(self._buffer[:size])
+            if self._engine is None:
+                self.other.pass_on(self._buffer[:size])
+            else:
+                self._decode(self._engine, self._buffer[:size])
 
     def _read(self, engine: DirectEngine) -> None:
         """Let OpenSSL read from the socket itself, and hand on what has come."""
@@ -211,24 +218,23 @@ class Leg(Outlet):
         except OSError:
             self._hub.failed(self)
             return
-        if data is None:
+        if data and engine.direct:
+            self._hub.last = self._loop.time()
+            self.other.pass_on(data)
+        elif data is None:
             self._fin()
         else:
             self._hub.last = self._loop.time()
             self._hand_on(engine, data)
 
-    def _take_in(self, data: Buffer) -> None:
-        """Hand on what has come, decoded where there is TLS."""
-        engine, hub = self._engine, self._hub
-        if engine is None:
-            self.other.pass_on(data)
-            return
+    def _decode(self, engine: TlsEngine, data: Buffer) -> None:
+        """Hand on what has come, decoded."""
         try:
             data = engine.decode(data)
         except TlsError:
             self.give(engine.output())
-            if not hub.over:
-                hub.broken(self)
+            if not self._hub.over:
+                self._hub.broken(self)
             return
         self._hand_on(engine, data)
 
@@ -251,14 +257,13 @@ class Leg(Outlet):
         """Take in what was left over, unless the other leg is blocked: then it is taken in once that has drained."""
         if self._hub.over or self.other.blocked:
             return
-        if self._more:
-            self._take_in(b"")
-        if self.reading and not (self._hub.over or self._more or self.other.blocked):
+        engine = self._engine
+        if engine is not None and engine.more:
+            self._decode(engine, b"")
+            if engine.more:
+                return
+        if self.reading and not (self._hub.over or self.other.blocked):
             self._loop.add_reader(self.fd, self._readable)
-
-    @property
-    def _more(self) -> bool:
-        return self._engine is not None and self._engine.more
 
     def _fin(self) -> None:
         self.reading = False

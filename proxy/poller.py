@@ -114,9 +114,9 @@ class Poller:
                 if fd in fresh:  # what was ready is closed, and this a new socket with its number
                     continue
                 try:
-                    if events & ~_OUT and (callback := readers.get(fd)) is not None:
+                    if events != _OUT and (callback := readers.get(fd)) is not None:
                         callback()
-                    if events & ~_IN and (callback := writers.get(fd)) is not None and fd not in fresh:
+                    if events != _IN and (callback := writers.get(fd)) is not None and fd not in fresh:
                         callback()
                 except Exception as error:  # one connection's trouble is none of the others'
                     self._loop.call_exception_handler({"message": "Error in a socket's callback", "exception": error})

@@ -6,7 +6,6 @@ import contextlib
 from socket import SocketType
 
 from proxy.hub import Hub
-from proxy.layer import Buffer
 from proxy.leg import Leg
 from proxy.pipe import Pipe
 from proxy.poller import Loop
@@ -30,9 +29,13 @@ class SplicedLeg(Leg):
         self._drop_pipe()
 
     def _readable(self) -> None:
-        pipe = self._pipe
+        pipe, other = self._pipe, self.other  # which is gone when the relay is over
         if pipe is None:
+            before = other.passed
             super()._readable()
+            if other.passed - before >= MUCH and not self._hub.over:
+                with contextlib.suppress(OSError):  # where descriptors are short, it goes on copying
+                    self._pipe = Pipe()
             return
         try:
             size = pipe.fill(self.fd)
@@ -45,18 +48,11 @@ class SplicedLeg(Leg):
             self._fin()
             return
         self._hub.last = self._loop.time()
-        other = self.other  # which is gone when the relay is over
         other.passed += size
         if not other.move(pipe):
             other._blocked()
         elif size < LITTLE:
             self._drop_pipe()
-
-    def _take_in(self, data: Buffer) -> None:
-        if len(data) >= MUCH and self._pipe is None:
-            with contextlib.suppress(OSError):  # where descriptors are short, it goes on copying
-                self._pipe = Pipe()
-        super()._take_in(data)
 
     def _drop_pipe(self) -> None:
         if self._pipe is not None:
