@@ -1,13 +1,13 @@
-"""The server's end of TLS on a client's socket: OpenSSL reads and writes the socket itself, while little is said.
+"""The server's end of TLS on a client's socket, which OpenSSL reads and writes itself while that costs less.
 
-DIRECT    OpenSSL has the socket. A handshake, and a request of a few kilobytes, cost the fewest calls so, and an idle
-          connection has no memory buffers.
-DETACHED  OpenSSL has two memory buffers, as any TlsEngine, and whoever owns the socket reads and writes it. Much is
-          moved in the fewest calls so: 256 KB at once, where OpenSSL itself reads and writes record by record.
+DIRECT    OpenSSL has the socket. What is sent goes from the record to the socket, without a copy between; a handshake,
+          and a request of a few kilobytes, take the fewest calls; an idle connection has no memory buffers.
+DETACHED  OpenSSL has two memory buffers, as any TlsEngine, and whoever owns the socket reads and writes it. Much that
+          comes is read in the fewest calls so: 256 KB at once, where OpenSSL itself reads record by record.
 
 It begins direct, unless bytes of the client's have been taken off the socket already. It is detached when a whole
-record has come, when much is to be sent, and when the socket does not take something at once: what is left is then
-`output`'s to give, and for the socket's owner to hold. `slim`, while nothing moves, makes it direct again. So no call
+record has come, and when the socket does not take something at once: what is left is then `output`'s to give, and for
+the socket's owner to hold. `attach` makes it direct again; it is the owner's to call, when nothing is held. So no call
 ever waits, and nothing that is held for the client can be overtaken.
 
 Where it is detached, it is used as any TlsEngine. Where it is `direct`, `read` and `write` take the place of `decode`
@@ -151,18 +151,26 @@ class DirectEngine(TlsEngine):
         return b""
 
     def slim(self) -> None:
-        """See TlsEngine.slim. Where it has nothing that is left over, it is direct from now on."""
-        if self.direct:
-            return
-        if _lib.BIO_get_mem_data(self._from_peer, _NULL) or _lib.BIO_get_mem_data(self._to_peer, _NULL):
+        """See TlsEngine.slim."""
+        if not self.attach():
             super().slim()
-            return
+
+    def attach(self) -> bool:
+        """Be direct, unless there is something left in memory; whether it is."""
+        if self.direct:
+            return True
+        from_peer = self._from_peer
+        if (from_peer is not None and _lib.BIO_get_mem_data(from_peer, _NULL)) or _lib.BIO_get_mem_data(
+            self._to_peer, _NULL
+        ):
+            return False
         _lib.SSL_set_fd(self._ssl, self._fd)  # which frees the memory buffers
         self._from_peer = self._to_peer = None
         self.direct, self.grown, self.more, self.owes = True, False, False, False
+        return True
 
     def detach(self) -> None:
         """Let OpenSSL read and write memory."""
         self.direct, self.grown = False, True
         self._to_peer = _lib.BIO_new(_lib.BIO_s_mem())
-        self._use(_lib.BIO_new(_lib.BIO_s_mem()))
+        self._read_from(_lib.BIO_new(_lib.BIO_s_mem()))

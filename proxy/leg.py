@@ -111,7 +111,7 @@ class Leg(Outlet):
         if self._engine is not None:
             try:
                 direct = self._direct
-                if direct is not None and direct.direct and len(data) < LARGE:
+                if direct is not None and (direct.direct or (len(data) >= LARGE and self._attach(direct))):
                     if direct.write(data):
                         return
                     data = direct.output()
@@ -178,6 +178,8 @@ class Leg(Outlet):
         if self._hub.over:
             return
         self._hub.last = self._loop.time()
+        if self._direct is not None:
+            self._attach(self._direct)
         self.other._go_on()
         self._hub.finished()
 
@@ -252,6 +254,10 @@ class Leg(Outlet):
         elif engine.more:  # others have their turn first
             self._loop.remove_reader(self.fd)
             self._loop.call_soon(self._go_on)
+
+    def _attach(self, direct: DirectEngine) -> bool:
+        """Let OpenSSL have the socket again, where nothing is in its way."""
+        return self._held is None and direct.attach()
 
     def _go_on(self) -> None:
         """Take in what was left over, unless the other leg is blocked: then it is taken in once that has drained."""

@@ -58,6 +58,7 @@ _from_buffer = _ffi.from_buffer
 # Where OpenSSL puts what comes out, and the same for C.
 plaintext, _ciphertext = memoryview(bytearray(BUFFER_SIZE)), memoryview(bytearray(BUFFER_SIZE))
 plaintext_at: Pointer = _ffi.from_buffer(plaintext)
+_records_at = [plaintext_at + place for place in range(RECORD, BUFFER_SIZE, RECORD)]  # behind one full record, two...
 _ciphertext_at: Pointer = _ffi.from_buffer(_ciphertext)
 _NULL: Pointer = _ffi.NULL
 
@@ -86,7 +87,7 @@ class TlsEngine:
     def __init__(self, ssl: Pointer, from_peer: Pointer, to_peer: Pointer, kept: object = None) -> None:
         """Use `accepting` or `connecting`. `kept` lives as long as the engine does."""
         self._ssl = ssl
-        self._from_peer = from_peer
+        self._from_peer = from_peer  # None: there is nothing in it, and nothing can be put in
         self._to_peer = to_peer
         self._kept = kept
         self.ended = False
@@ -115,6 +116,8 @@ class TlsEngine:
 
     def receive(self, data: Buffer) -> None:
         """Hand in bytes from the peer."""
+        if self._from_peer is None:
+            self._read_from(_BIO_new(_BIO_s_mem()))
         _BIO_write(self._from_peer, _from_buffer(data), len(data))
 
     def handshake(self, data: Buffer = b"") -> bool:
@@ -139,7 +142,7 @@ class TlsEngine:
         if len(data) >= LARGE and not self.more:
             return self._decode_in_place(data)
         if data:
-            _BIO_write(self._from_peer, _from_buffer(data), len(data))
+            self.receive(data)
         size = _SSL_read(self._ssl, plaintext_at, BUFFER_SIZE)
         if not 0 < size < RECORD or _BIO_get_mem_data(self._from_peer, _NULL):
             return self._decode_on(size)
@@ -150,32 +153,41 @@ class TlsEngine:
 
     def _decode_in_place(self, data: Buffer) -> Buffer:
         """Read much where it lies: to copy it costs a tenth, and the copy would stay with the connection."""
-        self._use(_lib.BIO_new_mem_buf(_from_buffer(data), len(data)))
+        in_place = _lib.BIO_new_mem_buf(_from_buffer(data), len(data))
+        _lib.BIO_set_mem_eof_return(in_place, -1)  # the end of what there is: "want read", not the stream's end
+        self._read_from(in_place)
         try:
             return self._decode_on(_SSL_read(self._ssl, plaintext_at, BUFFER_SIZE))
         finally:
             rest = self._rest() if self.more else b""
-            self._use(_BIO_new(_BIO_s_mem()))
+            self._from_peer = None  # OpenSSL goes on finding it empty
             if rest:
                 self.receive(rest)
 
     def _decode_on(self, result: int) -> Buffer:
         """Go on after the first SSL_read, which returned `result`, until there is no more, or there may be too much."""
         ssl, read, at, size, records, full = self._ssl, _SSL_read, plaintext_at, 0, 0, BUFFER_SIZE - RECORD
-        self.owes = True  # it may
         self.more = False
+        for behind in _records_at:  # where much comes, records are full
+            if result != RECORD:
+                break
+            size += RECORD
+            records += 1
+            result = read(ssl, behind, RECORD)
         while result > 0:
             size += result
             records += 1
             if size > full or records == RECORDS_AT_ONCE:
                 self.more = True
-                return plaintext[:size]
+                break
             result = read(ssl, at + size, BUFFER_SIZE - size)
-        code = _lib.SSL_get_error(ssl, result)
-        if code == _ZERO_RETURN:
-            self.ended = True
-        elif code != _WANT_READ:
-            raise TlsError(words_of(queued_errors()))
+        else:
+            code = _lib.SSL_get_error(ssl, result)
+            if code == _ZERO_RETURN:
+                self.ended = True
+            elif code != _WANT_READ:
+                raise TlsError(words_of(queued_errors()))
+        self.owes = _BIO_get_mem_data(self._to_peer, _NULL) > 0
         return plaintext[:size]
 
     def output(self) -> Buffer:
@@ -250,18 +262,19 @@ class TlsEngine:
         self.grown = False
         rest = self._rest()
         self._to_peer = _BIO_new(_BIO_s_mem())
-        self._use(_BIO_new(_BIO_s_mem()))
+        self._read_from(_BIO_new(_BIO_s_mem()))
         if rest:
             self.receive(rest)
 
-    def _use(self, from_peer: Pointer) -> None:
+    def _read_from(self, from_peer: Pointer) -> None:
         """Let OpenSSL read from somewhere else, and free what it read from."""
-        _lib.BIO_set_mem_eof_return(from_peer, -1)  # the end of what there is: "want read", not the stream's end
         _lib.SSL_set_bio(self._ssl, from_peer, self._to_peer)
         self._from_peer = from_peer
 
     def _rest(self) -> bytes:
         """What the peer has sent and OpenSSL has not read yet."""
+        if self._from_peer is None:
+            return b""
         size = _BIO_read(self._from_peer, _ciphertext_at, BUFFER_SIZE)
         return bytes(_ciphertext[:size]) if size > 0 else b""
 
