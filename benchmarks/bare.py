@@ -23,8 +23,11 @@ from OpenSSL import SSL
 
 from proxy.bare_socket import accept
 from proxy.contexts import front_context
+from proxy.direct_engine import DirectEngine
+from proxy.errors import HandshakeError
+from proxy.layer import Buffer
+from proxy.listener import BATCH
 from proxy.policy import Policy
-from proxy.tls_engine import TlsEngine
 
 _READ = 256 << 10  # bytes read at once
 
@@ -40,7 +43,7 @@ class _Connection:
 
     def __init__(self, front: SSL.Context, certificate: SSL.Context, client: socket.SocketType, backend: int) -> None:
         self.client = client
-        self.engine = TlsEngine.accepting(front, certificate)
+        self.engine = DirectEngine.serving(front, certificate, client.fileno(), direct=True)
         self.is_done = False
         self.backend = socket.SocketType(socket.AF_INET, socket.SOCK_STREAM)
         self.backend.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -49,27 +52,38 @@ class _Connection:
 
     def client_said(self) -> None:
         """The handshake's next part, or a part of the stream."""
-        try:
-            size = self.client.recv_into(_buffer)
-        except BlockingIOError:
+        engine = self.engine
+        if not self.is_done:
+            try:
+                self.is_done = engine.handshake()
+            except HandshakeError:  # nobody but who asks whether the port is open
+                _unwatch(self.client)
+                self.client.close()
+                self.backend.close()
+                return
+            if self.is_done:
+                _watch(self.backend, self.backend_said)
             return
-        except OSError:  # clients that close with a session ticket unread do so by a reset
-            size = 0
+        stream: Buffer | None
+        if engine.direct and not engine.ended:
+            try:
+                stream = engine.read()
+            except OSError:  # clients that close with a session ticket unread do so by a reset
+                stream = None
+            size = 0 if stream is None else 1
+        else:
+            try:
+                size = self.client.recv_into(_buffer)
+            except BlockingIOError:
+                return
+            except OSError:
+                size = 0
+            stream = engine.decode(_buffer[:size]) if size and not engine.ended else b""
         if not size:
             _unwatch(self.client)
             if self.backend.fileno() == -1:
                 self.client.close()
             return
-        engine = self.engine
-        if not self.is_done:
-            self.is_done = engine.handshake(_buffer[:size])
-            if said := engine.output():
-                self.client.send(said)
-            if not self.is_done:
-                return
-            _watch(self.backend, self.backend_said)
-            size = 0
-        stream = engine.decode(_buffer[:size])
         if stream:
             self.backend.sendall(stream)
         while engine.more:
@@ -79,15 +93,17 @@ class _Connection:
 
     def backend_said(self) -> None:
         """A part of the answer, or its end."""
-        size = self.backend.recv_into(_buffer)
+        size, engine = self.backend.recv_into(_buffer), self.engine
         if size:
-            _send_all(self.client, self.engine.encode(_buffer[:size]))
+            if not engine.attach():
+                _send_all(self.client, engine.encode(_buffer[:size]))
+            elif not engine.write(_buffer[:size]):
+                _send_all(self.client, engine.output())
             return
         _unwatch(self.backend)
         self.backend.close()
-        with suppress(OSError):
-            self.client.send(self.engine.close())
-        self.engine.free()
+        engine.close()
+        engine.free()
         if self.client.fileno() not in _readers:
             self.client.close()
 
@@ -132,11 +148,13 @@ def main() -> None:
 
 
 def _accept(listening: socket.socket, front: SSL.Context, certificate: SSL.Context, backend: int) -> None:
-    try:
-        client, _ = accept(listening, int(socket.AF_INET))
-    except BlockingIOError:
-        return
-    _Connection(front, certificate, client, backend).client_said()
+    begun = []
+    with suppress(BlockingIOError):
+        for _ in range(BATCH):
+            client, _ = accept(listening, int(socket.AF_INET))
+            begun.append(_Connection(front, certificate, client, backend))
+    for one in begun:  # step by step for all, as snigate does it: see proxy.poller
+        one.client_said()
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from proxy.direct_engine import DirectEngine
 from proxy.hub import Hub
 from proxy.layer import Buffer
 from proxy.outlet import Outlet, OutletStage
-from proxy.poller import Loop
+from proxy.poller import Poller
 from proxy.tls_engine import LARGE, TlsEngine, TlsError
 
 READ_SIZE = 256 << 10  # bytes read from a socket at once, and so what a direction holds at most (beside TLS framing)
@@ -67,12 +67,13 @@ class Leg(Outlet):
 
     __slots__ = ("_buffer", "_direct", "_engine", "_hub", "ended", "other", "passed", "reading")
 
+    _loop: Poller
     other: Leg
 
     def __init__(
         self,
         hub: Hub,
-        loop: Loop,
+        loop: Poller,
         sock: SocketType,
         engine: TlsEngine | None,
         buffer: memoryview,
@@ -167,7 +168,7 @@ class Leg(Outlet):
             self._loop.remove_reader(self.fd)
         self.drop()
         if self._engine is not None:
-            self._engine.free()
+            self._loop.next_step(self._engine.free)
         if abruptly:
             reset(self.socket)
         else:

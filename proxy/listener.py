@@ -17,7 +17,7 @@ from proxy.throttle import Throttle
 
 log = logging.getLogger("snigate.listener")
 
-BATCH = 8  # connections begun at one wake-up: enough to keep up, few enough to be fair to those already open
+BATCH = 16  # connections begun at one wake-up: enough to keep up, few enough to be fair to those already open
 COMPLAIN_EVERY = 60.0  # seconds between messages that there is no room
 PAUSE = 0.1  # seconds without accepting after the worker was full, or the kernel short of descriptors or memory
 

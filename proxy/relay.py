@@ -32,7 +32,7 @@ from proxy.layer import Buffer
 from proxy.leg import Leg
 from proxy.outlet import OutletStage
 from proxy.pipe import AVAILABLE
-from proxy.poller import Loop
+from proxy.poller import Loop, Poller
 from proxy.spliced_leg import SplicedLeg
 from proxy.tls_engine import TlsEngine
 
@@ -67,7 +67,7 @@ class Relay:
 
     def __init__(
         self,
-        loop: Loop,
+        loop: Poller,
         client: tuple[SocketType, TlsEngine | None],
         backend: tuple[SocketType, TlsEngine | None],
         buffer: memoryview,

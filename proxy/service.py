@@ -21,7 +21,7 @@ from proxy.limits import Limits
 from proxy.mail import MailService
 from proxy.metrics import BackendMetrics, ListenerMetrics
 from proxy.policy import Policy
-from proxy.poller import Loop
+from proxy.poller import Poller
 from proxy.relay import Patience
 from proxy.routing import RouteTable
 from proxy.throttle import Throttle
@@ -38,7 +38,7 @@ log = logging.getLogger("snigate.session")
 class Service:
     """One listener's part of a worker. Times are seconds."""
 
-    loop: Loop
+    loop: Poller
     name: str
     plain_http: bool  # answer plain HTTP in plain HTTP
     strict_sni: bool

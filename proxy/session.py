@@ -2,7 +2,7 @@
 
     PREFACE      behind a trusted proxy its PROXY header, with STARTTLS the dialogue before it: see proxy.preface
     PEEKING      the ClientHello is read and understood; nothing has been said on the TLS layer
-    HANDSHAKING  OpenSSL has the bytes; the backend may be dialled meanwhile
+    HANDSHAKING  the certificate is chosen, and OpenSSL has the bytes; the backend may be dialled meanwhile
     DIALLING     the handshake is done, or is none of ours (passthrough); the backend's connection is not
     RELAYING     two streams, see proxy.relay
     OVER         closed and counted
@@ -12,6 +12,9 @@ that arrives moves either. What is to be refused is refused while peeking, by th
 OpenSSL knows of the connection. What is to pass through never meets OpenSSL: the ClientHello goes to the backend as it
 came, and so does all that follows.
 
+A handshake goes step by step, each taken together with all other connections that are as far; see proxy.poller. From
+one step to the next a session may have come to its end.
+
 Where there is nobody to relay to, a mail client is told so in its protocol's own words. Others are reset.
 """
 
@@ -20,6 +23,8 @@ from __future__ import annotations
 import contextlib
 from enum import Enum
 from socket import MSG_PEEK, SocketType
+
+from OpenSSL import SSL
 
 from certstore.selector import Selection
 from proxy.account import Account
@@ -33,6 +38,7 @@ from proxy.leg import close_softly, has_ended, reset
 from proxy.mail import MailService
 from proxy.outlet import Outlet
 from proxy.policy import is_of_the_web
+from proxy.poller import Poller
 from proxy.preface import Preface
 from proxy.proxy_header import ProxyHeaderReader
 from proxy.relay import Relay
@@ -68,6 +74,7 @@ class Session(Outlet):
 
     __slots__ = (
         "_began",
+        "_contexts",
         "_counted_for",
         "_destination",
         "_engine",
@@ -84,6 +91,8 @@ class Session(Outlet):
         "account",
         "state",
     )
+
+    _loop: Poller
 
     def __init__(
         self,
@@ -103,6 +112,7 @@ class Session(Outlet):
         self._reader: ClientHelloReader | None = None  # where the ClientHello comes in pieces
         self._said = b""
         self._in_socket = 0  # of these bytes, so many are still in the socket
+        self._contexts: tuple[SSL.Context, SSL.Context] | None = None  # from the choice to the handshake
         self._engine: DirectEngine | None = None
         self._route: Route | None = None
         self._selection: Selection | None = None
@@ -258,7 +268,7 @@ class Session(Outlet):
 
     def _readable(self) -> None:
         if self._engine is not None and self._engine.direct:
-            self._handshake(b"")
+            self._loop.next_step(self._go_on_with_handshake)
             return
         buffer = self._service.buffer
         try:
@@ -330,16 +340,36 @@ class Session(Outlet):
             raise HandshakeError("no_application_protocol")
         local = self._local()[0] if hello.server_name is None else None
         self._selection, certificate = service.choose(hello, policy, local)
-        direct = self._in_socket > 0
-        self._engine = DirectEngine.serving(service.fronts[policy], certificate, self.fd, direct=direct)
+        self._contexts = service.fronts[policy], certificate
         self.state = State.HANDSHAKING
-        said, self._said = b"" if direct else self._said, b""
+        self._loop.next_step(self._dial_ahead)
+
+    def _go_on_with_handshake(self) -> None:
+        if self.state is State.HANDSHAKING:
+            self._handshake(b"")
+
+    def _dial_ahead(self) -> None:
+        """Dial while the handshake runs, unless the backend is told of it, or the client has to show who it is."""
+        if self.state is not State.HANDSHAKING:
+            return
+        service, route = self._service, self._route
+        assert route is not None
+        backend = service.backends[route.backend]
+        if not backend.waits_for_handshake and route.policy.client_auth is None and service.mail is None:
+            self._upstream.dial(self, backend, None)
+        self._loop.next_step(self._begin_handshake)
+
+    def _begin_handshake(self) -> None:
+        """Give OpenSSL the ClientHello, or leave it to OpenSSL to read it."""
+        if self.state is not State.HANDSHAKING:
+            return
+        assert self._contexts is not None
+        direct, said = self._in_socket > 0, self._said
+        self._engine = DirectEngine.serving(*self._contexts, self.fd, direct=direct)
+        self._contexts, self._said = None, b""
         if direct:
             self._loop.add_reader(self.fd, self._readable)
-        backend = service.backends[route.backend]
-        if not backend.waits_for_handshake and policy.client_auth is None and service.mail is None:
-            self._upstream.dial(self, backend, None)
-        self._handshake(said)
+        self._handshake(b"" if direct else said)
 
     def _pass_through(self, route: Route) -> None:
         """Leave TLS to the backend: it is sent what the client has said so far, and then everything else."""
@@ -369,11 +399,16 @@ class Session(Outlet):
             return
         if not engine.direct:
             self.say(engine.output())
-        if done and self.state is State.HANDSHAKING:
-            self._established(engine)
+        if done:
+            self._loop.next_step(self._established)
 
-    def _established(self, engine: DirectEngine) -> None:
+    def _established(self) -> None:
+        """The handshake is done: go on to the backend."""
+        if self.state is not State.HANDSHAKING:
+            return
         service, account, selection, route = self._service, self.account, self._selection, self._route
+        engine = self._engine
+        assert engine is not None
         assert selection is not None
         assert route is not None
         service.handshakes.clear(self)

@@ -8,7 +8,7 @@ from socket import SocketType
 from proxy.hub import Hub
 from proxy.leg import Leg
 from proxy.pipe import Pipe
-from proxy.poller import Loop
+from proxy.poller import Poller
 
 MUCH = 32 << 10  # bytes that have come at once from which a pipe is worth its making...
 LITTLE = 4 << 10  # ...and below which it is given up again
@@ -19,7 +19,7 @@ class SplicedLeg(Leg):
 
     __slots__ = ("_pipe",)
 
-    def __init__(self, hub: Hub, loop: Loop, sock: SocketType, buffer: memoryview) -> None:
+    def __init__(self, hub: Hub, loop: Poller, sock: SocketType, buffer: memoryview) -> None:
         super().__init__(hub, loop, sock, None, buffer)
         self._pipe: Pipe | None = None
 

@@ -160,7 +160,12 @@ def test_an_exception_in_one_callback_is_told_and_keeps_nothing_from_the_others(
 
         def fail() -> None:
             bad.socket.recv(1)
+            poller.next_step(stumble)
+            poller.next_step(partial(heard.append, "step"))
             raise RuntimeError("as wanted")
+
+        def stumble() -> None:
+            raise RuntimeError("in a step")
 
         poller.add_reader(bad.fd, fail)
         poller.add_reader(good.fd, good.readable)
@@ -171,8 +176,46 @@ def test_an_exception_in_one_callback_is_told_and_keeps_nothing_from_the_others(
         good.close()
 
     uvloop.run(main())
-    assert [str(error) for error in told] == ["as wanted"]
-    assert heard == ["readable"]
+    assert [str(error) for error in told] == ["as wanted", "in a step"]
+    assert heard == ["readable", "step"]
+
+
+@in_loop
+async def test_a_step_is_taken_when_all_that_is_ready_has_come_as_far() -> None:
+    heard: list[str] = []
+    poller = Poller(asyncio.get_running_loop())
+    pair = Watched(poller, heard), Watched(poller, heard)
+
+    def go(one: Watched) -> None:
+        one.readable()
+        poller.next_step(first)
+
+    def first() -> None:
+        heard.append("first")
+        poller.next_step(partial(heard.append, "second"))
+
+    for one in pair:
+        poller.add_reader(one.fd, partial(go, one))
+        one.peer.send(b"a")
+    await passed()
+    assert heard == ["readable"] * 2 + ["first"] * 2 + ["second"] * 2
+    for one in pair:
+        one.close()
+
+
+@in_loop
+async def test_a_step_is_taken_at_once_outside_of_sockets_callbacks() -> None:
+    heard: list[str] = []
+    poller = Poller(asyncio.get_running_loop())
+    poller.next_step(partial(heard.append, "step"))
+    assert heard == ["step"]
+    one = Watched(poller, heard)
+    one.poller.add_reader(one.fd, one.readable)
+    one.peer.send(b"a")
+    await passed()
+    poller.next_step(partial(heard.append, "step"))
+    assert heard == ["step", "readable", "step"]
+    one.close()
 
 
 @in_loop

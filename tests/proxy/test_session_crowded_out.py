@@ -81,6 +81,35 @@ async def test_who_has_finished_makes_no_room_and_needs_none() -> None:
         far.close()
 
 
+@in_loop
+async def test_who_makes_room_between_two_steps_takes_no_further_one() -> None:
+    one = service(PAIR, handshake_timeout=60, idle_timeout=60, unfinished=Handshakes(1))
+    lines = [tcp_pair(), tcp_pair()]
+    for _, far in lines:
+        await asyncio.get_running_loop().sock_sendall(far, HELLO)
+    sessions: list[Session] = []
+
+    def accept() -> None:
+        bell.recv(1)
+        for number, (near, _) in enumerate(lines):
+            assert one.limits.admit("192.0.2.1")
+            sessions.append(Session(one, near, ("192.0.2.1", number)))
+        assert [session.state for session in sessions] == [State.OVER, State.HANDSHAKING]
+
+    bell, cord = tcp_pair()
+    one.loop.add_reader(bell.fileno(), accept)
+    cord.send(b"!")
+    with pytest.raises(ConnectionResetError):
+        await asyncio.get_running_loop().sock_recv(lines[0][1], 1)
+    assert await asyncio.get_running_loop().sock_recv(lines[1][1], 1 << 16), "the second is served"
+    assert one.sessions == {sessions[1]}
+    assert value(one.metrics.failures["crowded_out"]) == 1
+    sessions[1].cut()
+    one.loop.remove_reader(bell.fileno())
+    for sock in (bell, cord, lines[0][1], lines[1][1]):
+        sock.close()
+
+
 @pytest.mark.parametrize("said", [b"", b"EHLO client.example\r\n", b"STARTTLS\r\n"])
 @in_loop
 async def test_a_mail_client_that_does_not_come_to_tls_makes_room_for_the_next(said: bytes) -> None:
