@@ -40,6 +40,7 @@ SESSION_LIFETIME = 7200  # seconds a ticket may be resumed
 
 _OP_PRIORITIZE_CHACHA = 1 << 21
 _MODE_ENABLE_PARTIAL_WRITE = 0x01
+_MODE_AUTO_RETRY = 0x04
 _MODE_NO_AUTO_CHAIN = 0x08
 _MODE_RELEASE_BUFFERS = 0x10
 _SERVER_NAME_TAKEN = 0  # SSL_TLSEXT_ERR_OK
@@ -126,7 +127,9 @@ def _apply(policy: Policy, context: SSL.Context) -> None:
     )
     # The store completes chains, so OpenSSL need not look for a better one at each handshake.
     context.set_mode(_MODE_RELEASE_BUFFERS | _MODE_NO_AUTO_CHAIN)
-    context.clear_mode(_MODE_ENABLE_PARTIAL_WRITE)  # or a memory BIO takes 16 KB of a buffer and leaves the rest
+    # Without the first, a memory BIO takes all of a buffer at once; with the second, OpenSSL would read key updates for
+    # as long as somebody sends them, and nobody else have a turn.
+    context.clear_mode(_MODE_ENABLE_PARTIAL_WRITE | _MODE_AUTO_RETRY)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.set_session_id(SESSION_ID_CONTEXT)
     context.set_timeout(SESSION_LIFETIME)

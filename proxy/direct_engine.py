@@ -43,6 +43,7 @@ _WANT_READ: int = _lib.SSL_ERROR_WANT_READ
 _WANT_WRITE: int = _lib.SSL_ERROR_WANT_WRITE
 _ZERO_RETURN: int = _lib.SSL_ERROR_ZERO_RETURN
 _SYSCALL: int = _lib.SSL_ERROR_SYSCALL
+_TLS1_3: int = SSL.TLS1_3_VERSION
 _CUT_SHORT = "unexpected eof while reading"
 
 
@@ -79,6 +80,8 @@ class DirectEngine(TlsEngine):
             return True
         code = _lib.SSL_get_error(self._ssl, result)
         if code == _WANT_READ:
+            if _lib.SSL_version(self._ssl) == _TLS1_3 and not _lib.SSL_get_finished(self._ssl, _NULL, 0):
+                self.detach()  # another ClientHello is to come; a long one in tiny records is to be read in turns
             return False
         if code == _WANT_WRITE:
             self.detach()
@@ -159,10 +162,8 @@ class DirectEngine(TlsEngine):
         """Be direct, unless there is something left in memory; whether it is."""
         if self.direct:
             return True
-        from_peer = self._from_peer
-        if (from_peer is not None and _lib.BIO_get_mem_data(from_peer, _NULL)) or _lib.BIO_get_mem_data(
-            self._to_peer, _NULL
-        ):
+        unread = self._from_peer is not None and _lib.BIO_get_mem_data(self._from_peer, _NULL)
+        if unread or _lib.BIO_get_mem_data(self._to_peer, _NULL):
             return False
         _lib.SSL_set_fd(self._ssl, self._fd)  # which frees the memory buffers
         self._from_peer = self._to_peer = None

@@ -100,6 +100,8 @@ class Leg(Outlet):
             self._loop.remove_reader(self.fd)
         if self._engine is not None and self._engine.more:
             self._decode(self._engine, b"")
+        if self._direct is not None and not self._hub.over:
+            self._attach(self._direct)
 
     def give(self, raw: Buffer) -> None:
         """Send bytes as they are, before the stream or beside it: a header, what TLS has to say."""

@@ -174,21 +174,28 @@ class TlsEngine:
             size += RECORD
             records += 1
             result = read(ssl, behind, RECORD)
-        while result > 0:
-            size += result
+        while result > 0 or self._goes_on(result):
+            size += max(result, 0)
             records += 1
             if size > full or records == RECORDS_AT_ONCE:
                 self.more = True
                 break
             result = read(ssl, at + size, BUFFER_SIZE - size)
-        else:
-            code = _lib.SSL_get_error(ssl, result)
-            if code == _ZERO_RETURN:
-                self.ended = True
-            elif code != _WANT_READ:
-                raise TlsError(words_of(queued_errors()))
         self.owes = _BIO_get_mem_data(self._to_peer, _NULL) > 0
         return plaintext[:size]
+
+    def _goes_on(self, result: int) -> bool:
+        """Whether there is more to be read after an SSL_read that gave nothing of the stream. Raises TlsError.
+
+        OpenSSL stops at each record that is TLS's own (see contexts), so that nobody can have it read such for ever.
+        """
+        code = _lib.SSL_get_error(self._ssl, result)
+        if code == _ZERO_RETURN:
+            self.ended = True
+            return False
+        if code != _WANT_READ:
+            raise TlsError(words_of(queued_errors()))
+        return self._from_peer is not None and _BIO_get_mem_data(self._from_peer, _NULL) > 0
 
     def output(self) -> Buffer:
         """Bytes for the peer that OpenSSL has ready; empty when there are none."""

@@ -68,6 +68,7 @@ SOCKETS = {
         "bare_socket",
         "dial",
         "entrance",
+        "handshake",
         "introduction",
         "leg",
         "listener",

@@ -17,6 +17,7 @@ from proxy.errors import HandshakeError
 from proxy.leg import reset
 from proxy.tls_engine import RECORD, TlsError
 from tests.support.engine import MemoryClient, client_context, direct_engine_for
+from tests.support.key_updates import UpdatingClient
 from tests.support.loop import tcp_pair
 from tests.support.pki import self_signed
 
@@ -29,10 +30,10 @@ JUNK = b"\0" * 4096
 class Line:
     """A client, and the engine at the other end of its connection."""
 
-    def __init__(self, version: str = "TLSv1.3", *, shaken: bool = True) -> None:
+    def __init__(self, version: str = "TLSv1.3", *, shaken: bool = True, client: MemoryClient | None = None) -> None:
         number = VERSIONS[version]
         self.far, self.near = tcp_pair()
-        self.client = MemoryClient(client_context(minimum=number, maximum=number))
+        self.client = client or MemoryClient(client_context(minimum=number, maximum=number))
         self.engine = direct_engine_for(self.near, PAIR, direct=True)
         self.junk = 0  # bytes that are none of TLS's, and first to arrive
         self.held = b""  # what the socket did not take
@@ -269,14 +270,47 @@ def test_a_forged_record_is_a_tls_error_and_the_client_is_told(version: str) -> 
 
 
 def test_a_handshake_that_fails_tells_the_client_itself() -> None:
-    line = Line(shaken=False)
-    line.client = MemoryClient(client_context(groups="P-521"))
+    line = Line(shaken=False, client=MemoryClient(client_context(groups="P-521")))
     line.client.handshake()
     line.say(line.client.output())
     with pytest.raises(HandshakeError) as told:
         line.engine.handshake()
     assert told.value.reason == "no_shared_group"
     assert line.far.recv(100)[:5] == bytes((21, 3, 3, 0, 2))
+    close(line)
+
+
+def test_after_a_request_for_another_hello_the_engine_is_detached_until_the_handshake_is_done() -> None:
+    line = Line(shaken=False, client=MemoryClient(client_context(groups="P-521:X25519")))
+    line.client.handshake()
+    line.say(line.client.output())
+    assert line.engine.handshake() is False
+    assert not line.engine.direct
+    while not line.client.handshake():
+        line.say(line.client.output())
+        with contextlib.suppress(BlockingIOError):
+            line.engine.handshake(line.near.recv(1 << 16))
+        line.held += line.engine.output()
+        line.flush()
+        line.hear_handshake()
+    line.say(line.client.output())
+    assert line.engine.handshake(line.near.recv(1 << 16)) is True
+    assert line.engine.decode(b"") == b""
+    line.held += line.engine.output()
+    line.flush()
+    assert line.engine.attach()
+    line.say(line.client.write(b"question"))
+    assert line.read() == b"question"
+    close(line)
+
+
+def test_key_updates_are_read_one_at_a_time_so_that_nobody_can_send_them_for_ever() -> None:
+    client = UpdatingClient()
+    line = Line(client=client)
+    line.say(client.key_updates(300, b"at last"))
+    for _ in range(300):
+        assert line.engine.read() == b""
+    assert line.engine.read() == b"at last"
     close(line)
 
 

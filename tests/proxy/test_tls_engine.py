@@ -14,6 +14,7 @@ from proxy.policy import Policy
 from proxy.tls_engine import RECORDS_AT_ONCE, TlsEngine, TlsError
 from tests.support import client_hellos as hellos
 from tests.support.engine import INTERMEDIATE, MemoryClient, client_context, engine_for, join
+from tests.support.key_updates import UpdatingClient
 from tests.support.pki import self_signed
 
 PAIR = self_signed("www.example.com")
@@ -112,6 +113,26 @@ def test_many_small_records_are_decoded_in_turns() -> None:
     while engine.more:
         turns.append(engine.decode(b""))
     assert [len(one) for one in turns] == [RECORDS_AT_ONCE, RECORDS_AT_ONCE, 10]
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_many_key_updates_are_decoded_in_turns_wherever_they_lie(in_place: bool) -> None:
+    engine, client = engine_for(INTERMEDIATE, PAIR), UpdatingClient()
+    join(engine, client)
+    assert engine.decode(b"") == b""
+    updates = client.key_updates(3 * RECORDS_AT_ONCE, b"at last")
+    if in_place:
+        came = bytes(engine.decode(updates))
+    else:
+        engine.receive(updates)
+        came = bytes(engine.decode(b""))
+    turns = 1
+    while engine.more:
+        assert came == b""
+        came += engine.decode(b"")
+        turns += 1
+    assert came == b"at last"
+    assert turns == 4
 
 
 @any_version
