@@ -56,10 +56,12 @@ _from_buffer = _ffi.from_buffer
 
 
 # Where OpenSSL puts what comes out, and the same for C.
-plaintext, _ciphertext = memoryview(bytearray(BUFFER_SIZE)), memoryview(bytearray(BUFFER_SIZE))
-plaintext_at: Pointer = _ffi.from_buffer(plaintext)
+_for_plaintext, _for_ciphertext = bytearray(BUFFER_SIZE), bytearray(BUFFER_SIZE)
+plaintext, _ciphertext = memoryview(_for_plaintext), memoryview(_for_ciphertext)
+# Not of the views: a view that C holds, met by the garbage collector at the interpreter's end, is a segmentation fault.
+plaintext_at: Pointer = _ffi.from_buffer(_for_plaintext)
 _records_at = [plaintext_at + place for place in range(RECORD, BUFFER_SIZE, RECORD)]  # behind one full record, two...
-_ciphertext_at: Pointer = _ffi.from_buffer(_ciphertext)
+_ciphertext_at: Pointer = _ffi.from_buffer(_for_ciphertext)
 _NULL: Pointer = _ffi.NULL
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given, settings
@@ -259,3 +261,9 @@ def test_no_bytes_after_the_handshake_raise_anything_but_a_tls_error(data: bytes
         assert engine.decode(b"") == b""
     except TlsError:
         assert engine.output()
+
+
+def test_the_interpreter_ends_in_good_order_whoever_uses_the_engines_buffers() -> None:
+    code = "from benchmarks.stage import Stage; from tests.support.engine import MemoryClient"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
