@@ -24,7 +24,6 @@ from OpenSSL import SSL
 from proxy.bare_socket import accept
 from proxy.contexts import front_context
 from proxy.direct_engine import DirectEngine
-from proxy.errors import HandshakeError
 from proxy.layer import Buffer
 from proxy.listener import BATCH
 from proxy.policy import Policy
@@ -43,7 +42,7 @@ class _Connection:
 
     def __init__(self, front: SSL.Context, certificate: SSL.Context, client: socket.SocketType, backend: int) -> None:
         self.client = client
-        self.engine = DirectEngine.serving(front, certificate, client.fileno(), direct=True)
+        self.engine = DirectEngine.serving(front, certificate, client.fileno())
         self.is_done = False
         self.backend = socket.SocketType(socket.AF_INET, socket.SOCK_STREAM)
         self.backend.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -53,19 +52,8 @@ class _Connection:
     def client_said(self) -> None:
         """The handshake's next part, or a part of the stream."""
         engine = self.engine
-        if not self.is_done:
-            try:
-                self.is_done = engine.handshake()
-            except HandshakeError:  # nobody but who asks whether the port is open
-                _unwatch(self.client)
-                self.client.close()
-                self.backend.close()
-                return
-            if self.is_done:
-                _watch(self.backend, self.backend_said)
-            return
         stream: Buffer | None
-        if engine.direct and not engine.ended:
+        if engine.direct and not engine.ended and self.backend.fileno() != -1:
             try:
                 stream = engine.read()
             except OSError:  # clients that close with a session ticket unread do so by a reset
@@ -78,10 +66,13 @@ class _Connection:
                 return
             except OSError:
                 size = 0
+            if size and not self.is_done:
+                self.shake(_buffer[:size])
+                return
             stream = engine.decode(_buffer[:size]) if size and not engine.ended else b""
         if not size:
             _unwatch(self.client)
-            if self.backend.fileno() == -1:
+            if not self.is_done or self.backend.fileno() == -1:
                 self.client.close()
             return
         if stream:
@@ -90,6 +81,17 @@ class _Connection:
             self.backend.sendall(engine.decode(b""))
         if engine.ended:
             self.backend.shutdown(socket.SHUT_WR)
+
+    def shake(self, said: Buffer) -> None:
+        """Go on with the handshake."""
+        engine = self.engine
+        self.is_done = engine.handshake(said)
+        if words := engine.output():
+            self.client.send(words)
+        if self.is_done:
+            _watch(self.backend, self.backend_said)
+            if not engine.attach() and (stream := engine.decode(b"")):
+                self.backend.sendall(stream)
 
     def backend_said(self) -> None:
         """A part of the answer, or its end."""
@@ -102,7 +104,9 @@ class _Connection:
             return
         _unwatch(self.backend)
         self.backend.close()
-        engine.close()
+        with suppress(OSError):
+            if words := engine.close():
+                self.client.send(words)
         engine.free()
         if self.client.fileno() not in _readers:
             self.client.close()

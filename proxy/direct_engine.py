@@ -1,14 +1,15 @@
 """The server's end of TLS on a client's socket, which OpenSSL reads and writes itself while that costs less.
 
-DIRECT    OpenSSL has the socket. What is sent goes from the record to the socket, without a copy between; a handshake,
-          and a request of a few kilobytes, take the fewest calls; an idle connection has no memory buffers.
-DETACHED  OpenSSL has two memory buffers, as any TlsEngine, and whoever owns the socket reads and writes it. Much that
-          comes is read in the fewest calls so: 256 KB at once, where OpenSSL itself reads record by record.
+DETACHED  OpenSSL has two memory buffers, as any TlsEngine, and whoever owns the socket reads and writes it. So it is
+          given what has come, and no more: during a handshake, and in TLS 1.2 always, it would read on for as long as
+          somebody sends what it skips, and nobody else had a turn. And much that comes is read in the fewest calls so:
+          256 KB at once, where OpenSSL itself reads record by record.
+DIRECT    OpenSSL has the socket. What is sent goes from the record to the socket, without a copy between; a request of
+          a few kilobytes takes the fewest calls; an idle connection has no memory buffers.
 
-It begins direct, unless bytes of the client's have been taken off the socket already. It is detached when a whole
-record has come, and when the socket does not take something at once: what is left is then `output`'s to give, and for
-the socket's owner to hold. `attach` makes it direct again; it is the owner's to call, when nothing is held. So no call
-ever waits, and nothing that is held for the client can be overtaken.
+It begins detached, and `attach` makes it direct; that is its owner's to call, when nothing is held for the client. It
+is detached again when a whole record has come, and when the socket does not take something at once: what is left is
+then `output`'s to give, and for the owner to hold. So no call ever waits, and nothing that is held can be overtaken.
 
 Where it is detached, it is used as any TlsEngine. Where it is `direct`, `read` and `write` take the place of `decode`
 and `encode`; `output` gives nothing, since all has been sent.
@@ -20,7 +21,6 @@ from OpenSSL import SSL
 from OpenSSL._util import ffi as _ffi
 from OpenSSL._util import lib as _lib
 
-from proxy.errors import HandshakeError, handshake_error
 from proxy.layer import Buffer
 from proxy.tls_engine import (
     BUFFER_SIZE,
@@ -35,7 +35,6 @@ from proxy.tls_engine import (
 )
 
 _NULL = _ffi.NULL
-_SSL_do_handshake = _lib.SSL_do_handshake
 _SSL_read = _lib.SSL_read
 _SSL_write = _lib.SSL_write
 _from_buffer = _ffi.from_buffer
@@ -50,44 +49,30 @@ _CUT_SHORT = "unexpected eof while reading"
 class DirectEngine(TlsEngine):
     """See above."""
 
-    __slots__ = ("_fd",)
+    __slots__ = ("_fd", "_may_attach")
 
     def __init__(self, ssl: Pointer, fd: int) -> None:
         """Use `serving`."""
         super().__init__(ssl, None, None)
         self._fd = fd
+        self._may_attach = False
 
     @classmethod
-    def serving(cls, front: SSL.Context, certificate: SSL.Context, fd: int, *, direct: bool) -> DirectEngine:
-        """On a front context, with a certificate's context; `direct`: what the client has said is all in the socket."""
+    def serving(cls, front: SSL.Context, certificate: SSL.Context, fd: int) -> DirectEngine:
+        """On a front context, with a certificate's context."""
         ssl = _ffi.gc(_lib.SSL_new(front._context), _lib.SSL_free)
         _lib.SSL_set_SSL_CTX(ssl, certificate._context)
         _lib.SSL_set_accept_state(ssl)
         engine = cls(ssl, fd)
-        if direct:
-            _lib.SSL_set_fd(ssl, fd)
-            engine.direct = True
-        else:
-            engine.detach()
+        engine.detach()
         return engine
 
     def handshake(self, data: Buffer = b"") -> bool:
-        """See TlsEngine.handshake. There is no `data` while it is direct."""
-        if not self.direct:
-            return super().handshake(data)
-        result = _SSL_do_handshake(self._ssl)
-        if result == 1:
-            return True
-        code = _lib.SSL_get_error(self._ssl, result)
-        if code == _WANT_READ:
-            if _lib.SSL_version(self._ssl) == _TLS1_3 and not _lib.SSL_get_finished(self._ssl, _NULL, 0):
-                self.detach()  # another ClientHello is to come; a long one in tiny records is to be read in turns
-            return False
-        if code == _WANT_WRITE:
-            self.detach()
-            return super().handshake()
-        errors = queued_errors()
-        raise handshake_error(errors) if errors else HandshakeError("disconnected")
+        """See TlsEngine.handshake."""
+        done = super().handshake(data)
+        if done:
+            self._may_attach = _lib.SSL_version(self._ssl) == _TLS1_3
+        return done
 
     def read(self) -> Buffer | None:
         """What has come of the stream, one record's at most; sets `ended` at a close_notify.
@@ -141,16 +126,19 @@ class DirectEngine(TlsEngine):
         return b"" if self.direct else super().output()
 
     def close(self) -> Buffer:
-        """See TlsEngine.close."""
+        """See TlsEngine.close. Raises ConnectionResetError too."""
         if not self.direct:
             return super().close()
         result = _lib.SSL_shutdown(self._ssl)
         if result >= 0:
             return b""
-        if _lib.SSL_get_error(self._ssl, result) == _WANT_WRITE:
+        code = _lib.SSL_get_error(self._ssl, result)
+        if code == _WANT_WRITE:
             self.detach()
             return super().close()
         queued_errors()
+        if code == _SYSCALL:
+            raise ConnectionResetError
         return b""
 
     def slim(self) -> None:
@@ -159,9 +147,15 @@ class DirectEngine(TlsEngine):
             super().slim()
 
     def attach(self) -> bool:
-        """Be direct, unless there is something left in memory; whether it is."""
+        """Be direct, unless something is left in memory, or it is not to be; whether it is.
+
+        Only in TLS 1.3, its handshake done, does OpenSSL read no more of a socket at once than a record of the stream,
+        or a message of a few bytes: in TLS 1.2 it reads the pieces of a whole ClientHello, of any size, to refuse it.
+        """
         if self.direct:
             return True
+        if not self._may_attach:
+            return False
         unread = self._from_peer is not None and _lib.BIO_get_mem_data(self._from_peer, _NULL)
         if unread or _lib.BIO_get_mem_data(self._to_peer, _NULL):
             return False

@@ -6,8 +6,10 @@
     OVER      it is done, or the connection passes through, or the session has ended
 
 What is to be refused is refused while peeking, by the seven bytes of an alert, before OpenSSL knows of the connection.
-A ClientHello that came whole stays in the socket, where OpenSSL reads it again. One that comes in pieces is taken off
-it, and so is one that is to pass through: OpenSSL never meets that, and it goes to the backend as it came.
+What is to pass through OpenSSL never meets: the ClientHello goes to the backend as it came.
+
+OpenSSL is given what has come, so much at a time, and never the socket: during a handshake it would read on for as long
+as somebody sends records that it skips, or a long message a byte a record.
 
 It goes step by step, each taken together with all other connections that are as far; see proxy.poller. From one step to
 the next the session may have ended, and then no further one is taken. The handshake reads; all else it leaves to its
@@ -16,9 +18,8 @@ session.
 
 from __future__ import annotations
 
-import contextlib
 from enum import Enum
-from socket import MSG_PEEK, SocketType
+from socket import SocketType
 from typing import Protocol
 
 from OpenSSL import SSL
@@ -34,7 +35,7 @@ from proxy.policy import is_of_the_web
 from proxy.routing import Action, Route
 from proxy.service import Service
 
-PEEK_SIZE = 16 << 10  # bytes read at once
+READ_SIZE = 16 << 10  # bytes read at once
 _IN_THE_CLEAR = (
     b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 55\r\nConnection: close\r\n\r\n"
     b"This port speaks HTTPS. Ask for the https:// address.\r\n"
@@ -87,7 +88,6 @@ class Handshake:
         "_began",
         "_contexts",
         "_engine",
-        "_in_socket",
         "_owner",
         "_reader",
         "_route",
@@ -104,7 +104,6 @@ class Handshake:
         self._began = began
         self._reader: ClientHelloReader | None = None  # where the ClientHello comes in pieces
         self._said = b""
-        self._in_socket = 0  # of these bytes, so many are still in the socket
         self._route: Route | None = None
         self._selection: Selection | None = None
         self._contexts: tuple[SSL.Context, SSL.Context] | None = None  # while CHOSEN: of the policy and the certificate
@@ -112,14 +111,13 @@ class Handshake:
         self.stage = Stage.PEEKING
 
     def begin(self, data: bytes = b"") -> None:
-        """Begin, with what the client has said already and is in its socket no more."""
+        """Begin, with what the client has said already."""
+        if not self._owner.blocked:
+            self.listen()
         if data:
-            if not self._owner.blocked:
-                self.listen()
             self._peek(data)
         else:
-            self._service.loop.add_reader(self._owner.fd, self._look)
-            self._look()  # where connections queue, what they begin with is there already
+            self._readable()  # where connections queue, what they begin with is there already
 
     def listen(self) -> None:
         """Read, after it was stopped."""
@@ -129,35 +127,19 @@ class Handshake:
         """Take no further step."""
         self.stage = Stage.OVER
 
-    def _look(self) -> None:
-        """Look at what the client begins with, and leave it in the socket."""
-        buffer = self._service.buffer
-        try:
-            self._in_socket = size = self._owner.socket.recv_into(buffer, PEEK_SIZE, MSG_PEEK)
-        except (BlockingIOError, InterruptedError):
-            return
-        except OSError:
-            size = 0
-        if size:
-            self._peek(bytes(buffer[:size]))
-        else:
-            self._owner.fail("disconnected")
-
     def _readable(self) -> None:
-        if self._engine is not None and self._engine.direct:
-            self._service.loop.next_step(self._go_on)
-            return
         buffer = self._service.buffer
         try:
-            size = self._owner.socket.recv_into(buffer, PEEK_SIZE)
+            size = self._owner.socket.recv_into(buffer, READ_SIZE)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
             size = 0
         if not size:
             self._owner.fail("disconnected")
-        elif self._engine is not None:
-            self._shake(self._engine, buffer[:size])
+        elif self.stage is Stage.SHAKING:
+            self._said = bytes(buffer[:size])
+            self._service.loop.next_step(self._go_on)
         else:
             self._peek(bytes(buffer[:size]))
 
@@ -171,7 +153,6 @@ class Handshake:
             owner.fail(error.reason, error.alert)
             return
         if hello is None:
-            self._take()
             return
         account = owner.account
         account.server_name = hello.server_name
@@ -180,7 +161,6 @@ class Handshake:
         self._route = route = service.routes.find(hello.server_name, hello.alpn)
         account.route = route.name
         if route.action is Action.PASSTHROUGH:
-            self._take()
             self.close()
             owner.pass_through(route, self._said)
             return
@@ -205,14 +185,6 @@ class Handshake:
         if hello is not None:
             self._said, self._reader = reader.received, None
         return hello
-
-    def _take(self) -> None:
-        """Take what was looked at off the socket. Who reads next finds out if it has been reset meanwhile."""
-        if self._in_socket:
-            with contextlib.suppress(OSError):
-                self._owner.socket.recv_into(self._service.buffer, self._in_socket)
-            self._in_socket = 0
-            self.listen()
 
     def _choose(self, hello: ClientHello, route: Route) -> None:
         """Choose the certificate. Raises HandshakeError for what is to be refused."""
@@ -239,37 +211,29 @@ class Handshake:
         service.loop.next_step(self._start)
 
     def _start(self) -> None:
-        """Give OpenSSL the ClientHello, or leave it to OpenSSL to read it."""
+        """Give OpenSSL the ClientHello."""
         if self.stage is Stage.OVER:
             return
         assert self._contexts is not None
         self.stage = Stage.SHAKING
-        assert self._route is not None
-        if self._route.policy.client_auth is not None:
-            self._take()  # a client's certificates may be long, in tiny records: they are read in turns
-        direct, said = self._in_socket > 0, self._said
-        self._engine = engine = DirectEngine.serving(*self._contexts, self._owner.fd, direct=direct)
-        self._contexts, self._said = None, b""
-        if direct:
-            self.listen()
-        self._shake(engine, b"" if direct else said)
+        self._engine = DirectEngine.serving(*self._contexts, self._owner.fd)
+        self._contexts = None
+        self._go_on()
 
     def _go_on(self) -> None:
-        if self.stage is Stage.SHAKING:
-            assert self._engine is not None
-            self._shake(self._engine, b"")
-
-    def _shake(self, engine: DirectEngine, data: Buffer) -> None:
-        """Go on, with what the client has said where that is in the socket no more."""
-        owner = self._owner
+        """Give OpenSSL what the client has said since."""
+        if self.stage is not Stage.SHAKING:
+            return
+        engine, owner = self._engine, self._owner
+        assert engine is not None
+        said, self._said = self._said, b""
         try:
-            done = engine.handshake(data)
+            done = engine.handshake(said)
         except HandshakeError as error:
             owner.say(engine.output())
             owner.fail(error.reason)
             return
-        if not engine.direct:
-            owner.say(engine.output())
+        owner.say(engine.output())
         if done:
             self._service.loop.next_step(self._finish)
 

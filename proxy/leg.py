@@ -98,10 +98,11 @@ class Leg(Outlet):
             self._loop.add_reader(self.fd, self._readable)
         else:
             self._loop.remove_reader(self.fd)
-        if self._engine is not None and self._engine.more:
-            self._decode(self._engine, b"")
-        if self._direct is not None and not self._hub.over:
-            self._attach(self._direct)
+        engine, direct = self._engine, self._direct
+        if engine is not None and engine.more and not (direct is not None and self._attach(direct)):
+            self._decode(engine, b"")
+            if direct is not None and not self._hub.over:
+                self._attach(direct)
 
     def give(self, raw: Buffer) -> None:
         """Send bytes as they are, before the stream or beside it: a header, what TLS has to say."""
@@ -132,7 +133,11 @@ class Leg(Outlet):
     def finish(self) -> None:
         """End our direction, cleanly, behind everything sent: close_notify where there is TLS, and FIN."""
         if self._engine is not None:
-            self.give(self._engine.close())
+            try:
+                self.give(self._engine.close())
+            except OSError:
+                self.send_failed()
+                return
         self.cut_short()
 
     def cut_short(self) -> None:

@@ -23,7 +23,7 @@ from proxy.account import Account
 from proxy.backend import Connected, Endpoint, MailClient
 from proxy.direct_engine import DirectEngine
 from proxy.errors import Outcome, alert_record
-from proxy.handshake import PEEK_SIZE, Handshake
+from proxy.handshake import READ_SIZE, Handshake
 from proxy.introduction import local_address
 from proxy.layer import Buffer
 from proxy.leg import close_softly, has_ended, reset
@@ -260,7 +260,7 @@ class Session(Outlet):
         preface, buffer = self._preface, self._service.buffer
         assert preface is not None
         try:
-            size = self.socket.recv_into(buffer, PEEK_SIZE)
+            size = self.socket.recv_into(buffer, READ_SIZE)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:

@@ -13,36 +13,28 @@ from hypothesis import strategies as st
 from OpenSSL import SSL
 
 from proxy.direct_engine import DirectEngine
-from proxy.errors import HandshakeError
 from proxy.leg import reset
 from proxy.tls_engine import RECORD, TlsError
-from tests.support.engine import MemoryClient, client_context, direct_engine_for
+from tests.support.engine import MemoryClient, client_context, direct_engine_for, join
 from tests.support.key_updates import UpdatingClient
 from tests.support.loop import tcp_pair
 from tests.support.pki import self_signed
 
 PAIR = self_signed("www.example.com")
-VERSIONS = {"TLSv1.2": SSL.TLS1_2_VERSION, "TLSv1.3": SSL.TLS1_3_VERSION}
-any_version = pytest.mark.parametrize("version", list(VERSIONS))
 JUNK = b"\0" * 4096
 
 
 class Line:
     """A client, and the engine at the other end of its connection."""
 
-    def __init__(self, version: str = "TLSv1.3", *, shaken: bool = True, client: MemoryClient | None = None) -> None:
-        number = VERSIONS[version]
+    def __init__(self, client: MemoryClient | None = None) -> None:
         self.far, self.near = tcp_pair()
-        self.client = client or MemoryClient(client_context(minimum=number, maximum=number))
-        self.engine = direct_engine_for(self.near, PAIR, direct=True)
+        self.client = client or MemoryClient(client_context(minimum=SSL.TLS1_3_VERSION))
+        self.engine = direct_engine_for(self.near, PAIR)
         self.junk = 0  # bytes that are none of TLS's, and first to arrive
         self.held = b""  # what the socket did not take
-        done = not shaken
-        while not done:
-            done = self.client.handshake()
-            self.say(self.client.output())
-            done = self.engine.handshake() and done
-            self.hear()
+        join(self.engine, self.client)
+        self.engine.attach()
 
     def say(self, data: bytes) -> None:
         """Send these bytes to the engine's end."""
@@ -115,11 +107,9 @@ def close(line: Line) -> None:
     line.far.close()
 
 
-@any_version
-def test_a_handshake_and_a_short_exchange_take_place_on_the_socket(version: str) -> None:
-    line = Line(version)
+def test_a_short_exchange_takes_place_on_the_socket() -> None:
+    line = Line()
     assert line.engine.direct
-    assert line.engine.negotiated().version == version
     line.say(line.client.write(b"question"))
     assert line.read() == b"question"
     line.write(b"answer")
@@ -129,9 +119,20 @@ def test_a_handshake_and_a_short_exchange_take_place_on_the_socket(version: str)
     close(line)
 
 
-@any_version
-def test_a_whole_record_detaches_the_engine_and_the_rest_is_read_by_the_buffer(version: str) -> None:
-    line = Line(version)
+def test_openssl_gets_no_socket_before_the_handshake_is_done_nor_in_tls_1_2() -> None:
+    far, near = tcp_pair()
+    engine = direct_engine_for(near, PAIR)
+    assert not engine.attach()
+    join(engine, MemoryClient(client_context(maximum=SSL.TLS1_2_VERSION)))
+    assert not engine.attach()
+    engine.slim()
+    assert not engine.direct
+    far.close()
+    near.close()
+
+
+def test_a_whole_record_detaches_the_engine_and_the_rest_is_read_by_the_buffer() -> None:
+    line = Line()
     data = bytes(index % 251 for index in range(3 * RECORD + 7))
     line.say(line.client.write(data))
     assert bytes(line.engine.read() or b"") == data[:RECORD]
@@ -140,10 +141,9 @@ def test_a_whole_record_detaches_the_engine_and_the_rest_is_read_by_the_buffer(v
     close(line)
 
 
-@any_version
 @pytest.mark.parametrize("cut", [1, 4, 5, 6, 40])
-def test_a_record_may_come_in_part_before_the_engine_changes_over(version: str, cut: int) -> None:
-    line = Line(version)
+def test_a_record_may_come_in_part_before_the_engine_changes_over(cut: int) -> None:
+    line = Line()
     record = line.client.write(b"in two parts, of which the second comes later")
     line.say(record[:cut])
     assert line.engine.read() == b""
@@ -160,9 +160,8 @@ def test_a_record_may_come_in_part_before_the_engine_changes_over(version: str, 
     close(line)
 
 
-@any_version
-def test_what_the_socket_does_not_take_is_given_as_output_and_follows_in_order(version: str) -> None:
-    line = Line(version)
+def test_what_the_socket_does_not_take_is_given_as_output_and_follows_in_order() -> None:
+    line = Line()
     written = 0
     while not line.held:
         line.write(written.to_bytes(2) * 4000)
@@ -177,29 +176,8 @@ def test_what_the_socket_does_not_take_is_given_as_output_and_follows_in_order(v
     close(line)
 
 
-def test_a_flight_of_the_handshake_that_the_socket_does_not_take_is_given_as_output() -> None:
-    line = Line(shaken=False)
-    line.client.handshake()
-    line.say(line.client.output())
-    line.clog()
-    assert line.engine.handshake() is False
-    assert not line.engine.direct
-    line.held = bytes(line.engine.output())
-    assert line.held
-    shaken = False
-    while not shaken:
-        line.hear_handshake()
-        shaken = line.client.handshake()
-        line.flush()
-    line.say(line.client.output())
-    line.engine.receive(line.near.recv(1 << 16))
-    assert line.engine.handshake() is True
-    close(line)
-
-
-@any_version
-def test_a_close_that_the_socket_does_not_take_is_given_as_output(version: str) -> None:
-    line = Line(version)
+def test_a_close_that_the_socket_does_not_take_is_given_as_output() -> None:
+    line = Line()
     line.clog()
     line.held = bytes(line.engine.close())
     assert line.held
@@ -211,9 +189,8 @@ def test_a_close_that_the_socket_does_not_take_is_given_as_output(version: str) 
     close(line)
 
 
-@any_version
-def test_a_close_is_sent_at_once_and_reading_goes_on(version: str) -> None:
-    line = Line(version)
+def test_a_close_is_sent_at_once_and_reading_goes_on() -> None:
+    line = Line()
     assert line.engine.close() == b""
     assert line.hear() == b""
     assert line.client.closed
@@ -222,9 +199,8 @@ def test_a_close_is_sent_at_once_and_reading_goes_on(version: str) -> None:
     close(line)
 
 
-@any_version
-def test_a_close_notify_is_an_end_and_a_bare_fin_is_none(version: str) -> None:
-    line = Line(version)
+def test_a_close_notify_is_an_end_and_a_bare_fin_is_none() -> None:
+    line = Line()
     line.say(line.client.write(b"last words") + line.client.close())
     assert bytes(line.engine.read() or b"") == b"last words"
     assert not line.engine.ended
@@ -233,32 +209,30 @@ def test_a_close_notify_is_an_end_and_a_bare_fin_is_none(version: str) -> None:
     line.write(b"the answer")
     assert line.hear() == b"the answer"
     close(line)
-    cut = Line(version)
+    cut = Line()
     cut.far.shutdown(socket.SHUT_WR)
     assert cut.engine.read() is None
     assert not cut.engine.ended
     close(cut)
 
 
-def test_a_reset_is_told_by_reads_writes_and_handshakes(line: Line) -> None:
+def test_a_reset_is_told_by_reads_writes_and_closes(line: Line) -> None:
     reset(line.far)
     with pytest.raises(ConnectionResetError):
         line.engine.read()
-    other, third = Line(), Line(shaken=False)
+    other, third = Line(), Line()
     reset(other.far)
     with pytest.raises(ConnectionResetError):
         other.engine.write(b"hello")
     reset(third.far)
-    with pytest.raises(HandshakeError) as told:
-        third.engine.handshake()
-    assert told.value.reason == "disconnected"
+    with pytest.raises(ConnectionResetError):
+        third.engine.close()
     close(other)
     close(third)
 
 
-@any_version
-def test_a_forged_record_is_a_tls_error_and_the_client_is_told(version: str) -> None:
-    line = Line(version)
+def test_a_forged_record_is_a_tls_error_and_the_client_is_told() -> None:
+    line = Line()
     forged = bytearray(line.client.write(b"hello"))
     forged[-1] ^= 1
     line.say(bytes(forged))
@@ -269,44 +243,9 @@ def test_a_forged_record_is_a_tls_error_and_the_client_is_told(version: str) -> 
     close(line)
 
 
-def test_a_handshake_that_fails_tells_the_client_itself() -> None:
-    line = Line(shaken=False, client=MemoryClient(client_context(groups="P-521")))
-    line.client.handshake()
-    line.say(line.client.output())
-    with pytest.raises(HandshakeError) as told:
-        line.engine.handshake()
-    assert told.value.reason == "no_shared_group"
-    assert line.far.recv(100)[:5] == bytes((21, 3, 3, 0, 2))
-    close(line)
-
-
-def test_after_a_request_for_another_hello_the_engine_is_detached_until_the_handshake_is_done() -> None:
-    line = Line(shaken=False, client=MemoryClient(client_context(groups="P-521:X25519")))
-    line.client.handshake()
-    line.say(line.client.output())
-    assert line.engine.handshake() is False
-    assert not line.engine.direct
-    while not line.client.handshake():
-        line.say(line.client.output())
-        with contextlib.suppress(BlockingIOError):
-            line.engine.handshake(line.near.recv(1 << 16))
-        line.held += line.engine.output()
-        line.flush()
-        line.hear_handshake()
-    line.say(line.client.output())
-    assert line.engine.handshake(line.near.recv(1 << 16)) is True
-    assert line.engine.decode(b"") == b""
-    line.held += line.engine.output()
-    line.flush()
-    assert line.engine.attach()
-    line.say(line.client.write(b"question"))
-    assert line.read() == b"question"
-    close(line)
-
-
 def test_key_updates_are_read_one_at_a_time_so_that_nobody_can_send_them_for_ever() -> None:
     client = UpdatingClient()
-    line = Line(client=client)
+    line = Line(client)
     line.say(client.key_updates(300, b"at last"))
     for _ in range(300):
         assert line.engine.read() == b""
@@ -338,11 +277,10 @@ steps = st.lists(
 )
 
 
-@any_version
 @settings(max_examples=60, deadline=None)
 @given(steps)
-def test_both_streams_arrive_whole_however_it_changes_over(version: str, steps: list[tuple[str, int]]) -> None:
-    line = Line(version)
+def test_both_streams_arrive_whole_however_it_changes_over(steps: list[tuple[str, int]]) -> None:
+    line = Line()
     said, answered, asked, heard, late = b"", b"", b"", b"", b""
     for number, (step, size) in enumerate(steps):
         piece = bytes([number]) * size
@@ -369,17 +307,6 @@ def test_both_streams_arrive_whole_however_it_changes_over(version: str, steps: 
         asked += line.read()
         heard += line.hear()
         assert (len(asked), len(heard), len(late), len(line.held)) != before, "nothing moves any more"
-    close(line)
-
-
-@settings(max_examples=150, deadline=None)
-@given(st.binary(min_size=1, max_size=600))
-def test_no_bytes_in_place_of_a_handshake_raise_anything_but_a_handshake_error(data: bytes) -> None:
-    line = Line(shaken=False)
-    line.say(data)
-    line.far.shutdown(socket.SHUT_WR)
-    with pytest.raises(HandshakeError):
-        line.engine.handshake()
     close(line)
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import pytest
 
-from proxy.handshake import PEEK_SIZE
+from proxy.handshake import READ_SIZE
 from proxy.proxy_header import ProxyHeaderReader
 from proxy.session import Session, State
 from tests.support.engine import MemoryClient, client_context
@@ -67,7 +68,7 @@ async def test_the_socket_is_openssls_when_the_handshake_is_done_and_both_stream
 async def test_what_is_no_client_hello_is_refused_however_much_of_it_there_is() -> None:
     one = service(PAIR, handshake_timeout=60, idle_timeout=60)
     near, far = tcp_pair()
-    await Peer(far).send(b"\x16\x03\x01" + bytes(PEEK_SIZE // 4))
+    await Peer(far).send(b"\x16\x03\x01" + bytes(READ_SIZE // 4))
     assert one.limits.admit("192.0.2.1")
     session = Session(one, near, ("192.0.2.1", 1))
     assert session.state is State.OVER
@@ -75,3 +76,34 @@ async def test_what_is_no_client_hello_is_refused_however_much_of_it_there_is() 
     alert, end = await Peer(far).rest()
     assert (alert[:5], end) == (bytes((21, 3, 3, 0, 2)), "FIN")
     far.close()
+
+
+@in_loop
+async def test_nobody_has_the_loop_for_longer_than_what_one_read_holds() -> None:
+    one = service(PAIR, handshake_timeout=60, idle_timeout=60)
+    near, far = tcp_pair()
+    client = MemoryClient(client_context(groups="X25519"), NAME.encode())
+    client.handshake()
+    hello = offering_early_data(client.output())
+    skipped = b"\x17\x03\x03\0\0" * (8 * READ_SIZE // 5)  # early data that is refused: records that OpenSSL passes over
+    sent = far.send(hello + skipped)
+    assert sent > 3 * READ_SIZE
+    assert one.limits.admit("192.0.2.1")
+    session = Session(one, near, ("192.0.2.1", 1))
+    unread = len(near.recv(1 << 20, socket.MSG_PEEK))
+    assert session.state is State.HANDSHAKING
+    assert len(await asyncio.get_running_loop().sock_recv(far, 1 << 16)) > 500, "the server's flight"
+    assert unread > sent - 2 * READ_SIZE
+    session.cut()
+    far.close()
+
+
+def offering_early_data(record: bytes) -> bytes:
+    """The same ClientHello with an empty early_data extension."""
+    body = bytearray(record[9:])
+    at = 34 + 1 + body[34]
+    at += 2 + int.from_bytes(body[at : at + 2])
+    at += 1 + body[at]
+    body[at : at + 2] = (int.from_bytes(body[at : at + 2]) + 4).to_bytes(2)
+    body += b"\0\x2a\0\0"
+    return record[:3] + (len(body) + 4).to_bytes(2) + b"\1" + len(body).to_bytes(3) + bytes(body)

@@ -33,7 +33,7 @@ def _how(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def joined(near: socket.socket) -> tuple[MemoryClient, TlsEngine]:
     """A client, and the engine on the near end of its connection, the handshake done."""
-    client, engine = MemoryClient(), direct_engine_for(near, PAIR, direct=False)
+    client, engine = MemoryClient(), direct_engine_for(near, PAIR)
     join(engine, client)
     if DIRECT:
         engine.slim()

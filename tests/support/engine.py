@@ -156,10 +156,10 @@ def engine_for(policy: Policy = INTERMEDIATE, pair: Pair | None = None, front: S
     return TlsEngine.accepting(front or front_context(policy), certificate)
 
 
-def direct_engine_for(sock: socket.socket, pair: Pair, *, direct: bool) -> DirectEngine:
-    """The same on a socket; `direct`: from its handshake on."""
+def direct_engine_for(sock: socket.socket, pair: Pair) -> DirectEngine:
+    """The same for a socket."""
     certificate = CertificateContexts().get(certified_key(pair), INTERMEDIATE)
-    return DirectEngine.serving(front_context(INTERMEDIATE), certificate, sock.fileno(), direct=direct)
+    return DirectEngine.serving(front_context(INTERMEDIATE), certificate, sock.fileno())
 
 
 def join(engine: TlsEngine, client: MemoryClient) -> None:
