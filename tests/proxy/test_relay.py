@@ -212,6 +212,16 @@ async def test_a_clients_reset_resets_the_backend() -> None:
 
 
 @in_loop
+async def test_a_clients_reset_is_one_though_the_backends_end_is_heard_first() -> None:
+    async with relayed(Outcome.RESET_BY_CLIENT) as one:
+        await one.backend.send(b"half an ans")
+        assert await one.client.receive(11) == b"half an ans"
+        one.client.reset()
+        one.relay._backend.end()
+        assert await one.backend.rest() == (b"", "RST")
+
+
+@in_loop
 async def test_a_clients_reset_while_it_does_not_read_resets_the_backend() -> None:
     async with relayed(Outcome.RESET_BY_CLIENT) as one:
         sending = asyncio.ensure_future(one.backend.send(LARGE))
