@@ -49,22 +49,19 @@ _CUT_SHORT = "unexpected eof while reading"
 class DirectEngine(TlsEngine):
     """See above."""
 
-    __slots__ = ("_fd", "_may_attach")
+    __slots__ = ("_fd", "_may_attach", "direct")
 
-    def __init__(self, ssl: Pointer, fd: int) -> None:
+    def __init__(self, ssl: Pointer, from_peer: Pointer, to_peer: Pointer, kept: object = None) -> None:
         """Use `serving`."""
-        super().__init__(ssl, None, None)
-        self._fd = fd
-        self._may_attach = False
+        super().__init__(ssl, from_peer, to_peer, kept)
+        self._fd = -1
+        self._may_attach = self.direct = False
 
     @classmethod
     def serving(cls, front: SSL.Context, certificate: SSL.Context, fd: int) -> DirectEngine:
         """On a front context, with a certificate's context."""
-        ssl = _ffi.gc(_lib.SSL_new(front._context), _lib.SSL_free)
-        _lib.SSL_set_SSL_CTX(ssl, certificate._context)
-        _lib.SSL_set_accept_state(ssl)
-        engine = cls(ssl, fd)
-        engine.detach()
+        engine = cls.accepting(front, certificate)
+        engine._fd = fd
         return engine
 
     def handshake(self, data: Buffer = b"") -> bool:

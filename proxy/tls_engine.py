@@ -19,7 +19,7 @@ called again, this one or another: send it or copy it.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from cryptography import x509
 from OpenSSL import SSL, crypto
@@ -82,7 +82,7 @@ class TlsError(Exception):
 class TlsEngine:
     """One end of one TLS connection; a proxy.layer.Layer once the handshake is done."""
 
-    __slots__ = ("_from_peer", "_kept", "_ssl", "_to_peer", "direct", "ended", "grown", "more", "owes")
+    __slots__ = ("_from_peer", "_kept", "_ssl", "_to_peer", "ended", "grown", "more", "owes")
 
     marks_end = True
 
@@ -94,10 +94,9 @@ class TlsEngine:
         self._kept = kept
         self.ended = False
         self.more = self.owes = self.grown = False
-        self.direct = False  # see DirectEngine
 
     @classmethod
-    def accepting(cls, front: SSL.Context, certificate: SSL.Context) -> TlsEngine:
+    def accepting(cls, front: SSL.Context, certificate: SSL.Context) -> Self:
         """The server's end, on a front context, serving a certificate's context."""
         ssl = _ffi.gc(_lib.SSL_new(front._context), _lib.SSL_free)
         _lib.SSL_set_SSL_CTX(ssl, certificate._context)

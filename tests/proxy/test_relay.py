@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from proxy.direct_engine import DirectEngine
 from proxy.errors import Outcome
 from proxy.leg import READ_SIZE, shared_buffer
 from proxy.poller import Poller
@@ -31,7 +32,7 @@ def _how(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(sys.modules[__name__], "DIRECT", request.param)
 
 
-def joined(near: socket.socket) -> tuple[MemoryClient, TlsEngine]:
+def joined(near: socket.socket) -> tuple[MemoryClient, DirectEngine]:
     """A client, and the engine on the near end of its connection, the handshake done."""
     client, engine = MemoryClient(), direct_engine_for(near, PAIR)
     join(engine, client)
